@@ -1,0 +1,1 @@
+"""A small local model first, a large remote one where it pays, and a supervisor on each."""

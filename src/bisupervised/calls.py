@@ -1,0 +1,103 @@
+"""Calling a model: plainly or in the event loop, in calls of the size it takes, a failure being a reply.
+
+Whatever a model raises becomes a `Failure` in its output, so that one bad call neither loses the others nor
+hides: it is counted, logged and stored with its row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bisupervised.errors import InputError, ModelError
+from bisupervised.models.port import Model
+from bisupervised.portal import Portal
+from bisupervised.records import Failure, ModelOutput, concatenate_outputs
+
+logger = logging.getLogger("bisupervised")
+T = TypeVar("T")
+
+
+async def as_coroutine(awaitable: Awaitable[T]) -> T:
+    """An awaitable of any kind as a coroutine."""
+    return await awaitable
+
+
+def call_plainly(model: Model, inputs: Sequence[Any], portal: Portal) -> ModelOutput:
+    """The model's output for these inputs, blocking; latency is measured where the model does not say."""
+    start = perf_counter()
+    try:
+        output = model.predict(inputs)
+        if inspect.isawaitable(output):
+            output = portal.run(as_coroutine(output))
+    except Exception as error:
+        return failed_output(model, len(inputs), error, perf_counter() - start)
+    return with_latency(model, output, len(inputs), perf_counter() - start)
+
+
+class BoundedCalls:
+    """Calls one model from the event loop: at most `max_concurrency` calls at a time.
+
+    A model that answers at once runs in a worker thread, so that it does not hold up the loop, unless `inline`.
+    """
+
+    def __init__(self, model: Model, *, max_concurrency: int, inline: bool = False) -> None:
+        if max_concurrency < 1:
+            raise InputError(f"max_concurrency must be at least 1, not {max_concurrency}")
+        self._model = model
+        self._inline = inline
+        self._slots = asyncio.Semaphore(max_concurrency)
+
+    async def __call__(self, inputs: Sequence[Any], on_done: Callable[[int], None] | None = None) -> ModelOutput:
+        """The output for all inputs; `on_done(k)` is told of every k more that are answered."""
+        size = self._model.max_batch or max(len(inputs), 1)
+        pieces = [inputs[start : start + size] for start in range(0, len(inputs), size)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one(piece, on_done)) for piece in pieces]
+        return concatenate_outputs([task.result() for task in tasks])
+
+    async def _one(self, inputs: Sequence[Any], on_done: Callable[[int], None] | None) -> ModelOutput:
+        async with self._slots:
+            start = perf_counter()
+            try:
+                if self._inline or inspect.iscoroutinefunction(self._model.predict):
+                    output = self._model.predict(inputs)
+                else:
+                    output = await asyncio.to_thread(self._model.predict, inputs)
+                if inspect.isawaitable(output):
+                    output = await output
+            except Exception as error:
+                output = failed_output(self._model, len(inputs), error, perf_counter() - start)
+            else:
+                output = with_latency(self._model, output, len(inputs), perf_counter() - start)
+        if on_done is not None:
+            on_done(len(inputs))
+        return output
+
+
+def failed_output(model: Model, n: int, error: Exception, seconds: float) -> ModelOutput:
+    """The reply that stands for a call that raised."""
+    if isinstance(error, ModelError):
+        failure = Failure(error.kind, str(error) or type(error).__name__)
+    else:
+        # Not the model's way of saying that it failed: most likely a mistake in somebody's function.
+        failure = Failure(ModelError.kind, f"{type(error).__name__}: {error}")
+        logger.warning("the model %s raised %s", model.name, failure.message, exc_info=error)
+    return ModelOutput.failed(n, failure, latency_s=seconds / max(n, 1))
+
+
+def with_latency(model: Model, output: ModelOutput, n: int, seconds: float) -> ModelOutput:
+    """The output with a latency per input: the call's time shared evenly, where the model does not say."""
+    if len(output) != n:
+        failure = Failure("unreadable", f"{model.name} was given {n} inputs and answered {len(output)}")
+        return ModelOutput.failed(n, failure, latency_s=seconds / max(n, 1))
+    if output.latency_s is not None:
+        return output
+    return replace(output, latency_s=np.full(n, seconds / max(n, 1)))

@@ -1,0 +1,228 @@
+"""From the heart's decisions to the outcomes that users, logs and tables read."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from bisupervised.fallback import Fallback, HandOver
+from bisupervised.records import (
+    AnyArray,
+    Decisions,
+    FloatArray,
+    IntArray,
+    LevelRows,
+    ModelOutput,
+    Outcome,
+    Outcomes,
+    Reason,
+    Route,
+    Verdicts,
+)
+
+NAN = float("nan")
+
+
+def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Outcome:
+    """The outcome of a batch of one, before any fallback. `costs` are those of outputs that bring none."""
+    local, remote = decisions.local_output, decisions.remote_output
+    route = Route(int(decisions.routes[0]))
+    local_reason = decisions.local_verdicts.reason(0)
+    common: dict[str, Any] = {
+        "id": id_,
+        "route": route,
+        "local_prediction": None if 0 in local.failures else local.predictions[0],
+        "local_confidence": float(decisions.local_verdicts.confidences[0]),
+        "local_latency_s": _first(local.latency_s),
+        "local_supervisor_s": decisions.local_supervisor_s,
+        "local_cost": costs[0] if local.cost is None else float(local.cost[0]),
+        "local_error": str(local.failures[0]) if local.failures else None,
+    }
+    if remote is None or decisions.remote_verdicts is None:
+        return Outcome(
+            **common,
+            answer=common["local_prediction"],
+            reason=local_reason,
+            deferred_because=None,
+            remote_requested=False,
+            remote_prediction=None,
+            remote_confidence=NAN,
+            remote_latency_s=NAN,
+            remote_supervisor_s=NAN,
+            remote_cost=0.0,
+            remote_error=None,
+        )
+    prediction = None if 0 in remote.failures else remote.predictions[0]
+    return Outcome(
+        **common,
+        answer=prediction if route is Route.REMOTE else None,
+        reason=decisions.remote_verdicts.reason(0),
+        deferred_because=local_reason,
+        remote_requested=True,
+        remote_prediction=prediction,
+        remote_confidence=float(decisions.remote_verdicts.confidences[0]),
+        remote_latency_s=_first(remote.latency_s),
+        remote_supervisor_s=decisions.remote_supervisor_s,
+        remote_cost=costs[1] if remote.cost is None else float(remote.cost[0]),
+        remote_error=str(remote.failures[0]) if remote.failures else None,
+    )
+
+
+def _first(column: FloatArray | None) -> float:
+    return NAN if column is None else float(column[0])
+
+
+def level_rows(output: ModelOutput, confidences: FloatArray, supervisor_s: float, cost: float) -> LevelRows:
+    """One level's columns for n inputs that were all asked. `cost` is that of an output that brings none."""
+    n = len(output)
+    predictions = output.predictions.astype(object)
+    errors: AnyArray = np.full(n, None, dtype=object)
+    for row, failure in output.failures.items():
+        predictions[row] = None
+        errors[row] = str(failure)
+    tokens = output.token_logprobs
+    token_logprobs: Any = None
+    if tokens is not None:
+        token_logprobs = np.empty(n, dtype=object)
+        for row, logprobs in enumerate(tokens):
+            token_logprobs[row] = np.asarray(logprobs)
+    return LevelRows(
+        predictions=predictions,
+        confidences=confidences,
+        asked=np.ones(n, dtype=np.bool_),
+        latency_s=np.full(n, NAN) if output.latency_s is None else output.latency_s,
+        supervisor_s=np.full(n, supervisor_s),
+        cost=np.full(n, cost) if output.cost is None else output.cost,
+        errors=errors,
+        probabilities=output.probabilities,
+        classes=output.classes,
+        token_logprobs=token_logprobs,
+    )
+
+
+def outcomes_of(decisions: Decisions, ids: Sequence[str], costs: tuple[float, float]) -> Outcomes:
+    """The outcomes of a batch, before any fallback."""
+    n = len(decisions.routes)
+    local = level_rows(
+        decisions.local_output, decisions.local_verdicts.confidences, decisions.local_supervisor_s, costs[0]
+    )
+    answers = local.predictions.copy()
+    reasons: list[Reason] = [Reason.TRUSTED] * n
+    deferred_because: list[Reason | None] = [None] * n
+    remote = LevelRows.empty(n)
+    if decisions.remote_output is not None and decisions.remote_verdicts is not None:
+        asked = level_rows(
+            decisions.remote_output,
+            decisions.remote_verdicts.confidences,
+            decisions.remote_supervisor_s,
+            costs[1],
+        )
+        remote = _scatter(asked, decisions.deferred, n)
+        answers[decisions.deferred] = asked.predictions
+        answers[decisions.routes == Route.REJECTED] = None
+        _explain(decisions.deferred, decisions.local_verdicts, decisions.remote_verdicts, reasons, deferred_because)
+    return Outcomes(
+        ids=ids,
+        routes=decisions.routes,
+        answers=answers,
+        reasons=reasons,
+        deferred_because=deferred_because,
+        local=local,
+        remote=remote,
+        fallbacks=[None] * n,
+        fallback_s=np.zeros(n),
+        fallback_errors=[None] * n,
+    )
+
+
+def _explain(
+    deferred: IntArray,
+    local: Verdicts,
+    remote: Verdicts,
+    reasons: list[Reason],
+    deferred_because: list[Reason | None],
+) -> None:
+    for asked_row, row in enumerate(deferred.tolist()):
+        reasons[row] = remote.reason(asked_row)
+        deferred_because[row] = local.reason(row)
+
+
+def _scatter(asked: LevelRows, rows: IntArray, n: int) -> LevelRows:
+    """The k asked rows at their places among n inputs; the others were not asked."""
+    full = LevelRows.empty(n)
+    for name in ("predictions", "confidences", "asked", "latency_s", "supervisor_s", "cost", "errors"):
+        getattr(full, name)[rows] = getattr(asked, name)
+    if asked.probabilities is not None:
+        probabilities = np.full((n, asked.probabilities.shape[1]), NAN)
+        probabilities[rows] = asked.probabilities
+        full = replace(full, probabilities=probabilities, classes=asked.classes)
+    if asked.token_logprobs is not None:
+        token_logprobs: AnyArray = np.full(n, None, dtype=object)
+        token_logprobs[rows] = asked.token_logprobs
+        full = replace(full, token_logprobs=token_logprobs)
+    return full
+
+
+def join_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
+    """The outcomes of several batches as one, in their order."""
+    return Outcomes(
+        ids=[id_ for part in parts for id_ in part.ids],
+        routes=np.concatenate([part.routes for part in parts]),
+        answers=np.concatenate([part.answers for part in parts]),
+        reasons=[reason for part in parts for reason in part.reasons],
+        deferred_because=[reason for part in parts for reason in part.deferred_because],
+        local=join_rows([part.local for part in parts]),
+        remote=join_rows([part.remote for part in parts]),
+        fallbacks=[name for part in parts for name in part.fallbacks],
+        fallback_s=np.concatenate([part.fallback_s for part in parts]),
+        fallback_errors=[error for part in parts for error in part.fallback_errors],
+    )
+
+
+def join_rows(parts: Sequence[LevelRows]) -> LevelRows:
+    """One level's columns over several batches; evidence that a batch lacks is NaN (or None) there."""
+    plain = ("predictions", "confidences", "asked", "latency_s", "supervisor_s", "cost", "errors")
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in plain}
+    with_classes = next((part for part in parts if part.probabilities is not None), None)
+    if with_classes is not None and with_classes.probabilities is not None:
+        width = with_classes.probabilities.shape[1]
+        columns["probabilities"] = np.concatenate(
+            [np.full((len(p), width), NAN) if p.probabilities is None else p.probabilities for p in parts]
+        )
+        columns["classes"] = with_classes.classes
+    if any(part.token_logprobs is not None for part in parts):
+        columns["token_logprobs"] = np.concatenate(
+            [np.full(len(p), None, dtype=object) if p.token_logprobs is None else p.token_logprobs for p in parts]
+        )
+    return LevelRows(**columns)
+
+
+def settling(fallback: Fallback, x: Any, outcome: Outcome) -> Generator[Any, Any, tuple[Outcome, Exception | None]]:
+    """Take the fallback for one rejected input; yields an awaitable when the fallback's answer is one.
+
+    Returns the outcome with the answer and what the fallback raised, if anything: the caller first stores the
+    outcome, then raises.
+    """
+    if isinstance(fallback, HandOver):
+        fallback = fallback.settle_with(outcome)
+    answer: Any = None
+    error: Exception | None = None
+    start = perf_counter()
+    try:
+        answer = fallback(x, outcome)
+        if hasattr(answer, "__await__"):
+            answer = yield answer
+    except Exception as raised:
+        error = raised
+    settled = replace(
+        outcome,
+        answer=answer,
+        fallback=fallback.name,
+        fallback_s=perf_counter() - start,
+        fallback_error=None if error is None or fallback.name == "raise" else f"{type(error).__name__}: {error}",
+    )
+    return settled, error

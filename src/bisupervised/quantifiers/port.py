@@ -1,0 +1,68 @@
+"""The port: a quantifier turns a model output into confidences."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from bisupervised.errors import EvidenceError
+from bisupervised.records import Evidence, FloatArray, ModelOutput
+
+#: How far a row of class probabilities may be from summing to 1 (float32 softmax over 1,000 classes: 1e-6).
+SUM_TOLERANCE = 1e-3
+
+
+@runtime_checkable
+class Quantifier(Protocol):
+    """Model output of n inputs -> (n,) float64 confidences, higher for more trusted, NaN without evidence.
+
+    Each row is scored on its own: permuting the inputs permutes the confidences, and a row alone gets
+    what it gets in a batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in configuration files, tables and reports."""
+
+    @property
+    def needs(self) -> Evidence:
+        """What the model output must hold."""
+
+    def __call__(self, output: ModelOutput) -> FloatArray:
+        """Confidences, (n,). Raises `EvidenceError` where the evidence is missing or breaks its contract."""
+
+
+def probabilities_of(output: ModelOutput, *, tolerance: float = SUM_TOLERANCE) -> FloatArray:
+    """The (n, classes) class probabilities of an output, checked.
+
+    A row that holds NaN stays: its confidence will be NaN. Raises `EvidenceError` when there are none, when a
+    value lies outside [0, 1] or a row does not sum to 1 within `tolerance`: logits passed as probabilities
+    would otherwise give plausible, wrong confidences.
+    """
+    p = output.probabilities
+    if p is None:
+        raise EvidenceError(
+            "the model output holds no class probabilities; use a quantifier that needs what the model gives, "
+            "or a model that returns `probabilities`"
+        )
+    p = np.asarray(p, dtype=np.float64)
+    if p.ndim != 2 or p.shape[0] != len(output):
+        raise EvidenceError(
+            f"probabilities must have the shape (inputs, classes) = ({len(output)}, k), not {p.shape}"
+        )
+    if p.size == 0:
+        if p.shape[0]:
+            raise EvidenceError("probabilities over no classes: each row needs at least one class")
+        return p
+    # Sums of NaN rows are NaN and compare false: they pass, as "no evidence", here and below.
+    wrong = np.abs(p.sum(axis=1) - 1.0) > tolerance
+    if wrong.any() or p.min(initial=0.0) < -tolerance:
+        wrong |= (p < -tolerance).any(axis=1)
+        row = int(np.argmax(wrong))
+        raise EvidenceError(
+            f"{int(wrong.sum())} of {len(wrong)} rows are no probabilities (row {row} sums to "
+            f"{p[row].sum():.6g}, smallest value {p[row].min():.6g}). If these are logits, apply softmax first; "
+            f"if they are rounded or quantised, renormalise them."
+        )
+    return p

@@ -1,0 +1,73 @@
+"""Token likelihood: what a language model's own token probabilities say about its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from bisupervised.errors import EvidenceError
+from bisupervised.records import Evidence, FloatArray, ModelOutput
+
+_AGGREGATES: dict[str, Callable[[FloatArray], float]] = {
+    "sum": lambda logprobs: float(logprobs.sum()),
+    "mean": lambda logprobs: float(logprobs.mean()),
+    "min": lambda logprobs: float(logprobs.min()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLikelihood:
+    """confidence = exp(aggregate of the answer's token log-probabilities), in [0, 1].
+
+    `aggregate` is `"sum"` (the probability of the whole answer: short answers look better), `"mean"` (the
+    geometric mean per token, 1/perplexity: a long answer hides one bad token), `"min"` (the least likely
+    token; the paper's choice for SQuADv2), or a number q in [0, 1] for that quantile of the token
+    log-probabilities (Gupta et al., ICLR 2024). An answer without tokens, or with a NaN among them, gives NaN.
+
+    >>> output = ModelOutput(np.array(["a"]), token_logprobs=[np.log([0.5, 0.25])])
+    >>> [float(TokenLikelihood(a)(output)[0].round(3)) for a in ("sum", "mean", "min", 1.0)]
+    [0.125, 0.354, 0.25, 0.5]
+    """
+
+    aggregate: str | float = "min"
+    needs: ClassVar[Evidence] = Evidence.TOKEN_LOGPROBS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.aggregate, str):
+            if self.aggregate not in _AGGREGATES:
+                raise EvidenceError(
+                    f"aggregate must be one of {', '.join(_AGGREGATES)} or a quantile in [0, 1], "
+                    f"not {self.aggregate!r}"
+                )
+        elif not 0.0 <= self.aggregate <= 1.0:
+            raise EvidenceError(f"the quantile must be in [0, 1], not {self.aggregate}")
+
+    @property
+    def name(self) -> str:
+        """`token_likelihood_min`, or `token_likelihood_q0.5` for a quantile."""
+        if isinstance(self.aggregate, str):
+            return f"token_likelihood_{self.aggregate}"
+        return f"token_likelihood_q{self.aggregate:g}"
+
+    def __call__(self, output: ModelOutput) -> FloatArray:
+        if output.token_logprobs is None:
+            raise EvidenceError(
+                "the model output holds no token log-probabilities; ask the endpoint for them (logprobs = true) "
+                "or use a quantifier that needs what the model gives"
+            )
+        return np.array([self._score(np.asarray(row)) for row in output.token_logprobs], dtype=np.float64)
+
+    def _score(self, logprobs: FloatArray) -> float:
+        if logprobs.size == 0 or np.isnan(logprobs).any():
+            return float("nan")
+        if (logprobs > 1e-6).any():
+            raise EvidenceError(
+                f"a token log-probability of {logprobs.max():.4g} is above 0: these are not natural logarithms "
+                f"of probabilities"
+            )
+        if isinstance(self.aggregate, str):
+            return float(np.exp(min(_AGGREGATES[self.aggregate](logprobs), 0.0)))
+        return float(np.exp(min(float(np.quantile(logprobs, self.aggregate)), 0.0)))

@@ -1,0 +1,380 @@
+"""What travels between the stations: frozen and columnar. A batch of one is a request.
+
+Arrays have one entry per input. Latency is in seconds, cost in currency units; NaN means *not known*,
+and None for a whole column means that nobody measured it. Confidence is higher for more trusted; a NaN
+confidence is the absence of evidence and is never accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import IntEnum, StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bisupervised.errors import PredictionRejected
+
+FloatArray: TypeAlias = NDArray[np.float64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+IntArray: TypeAlias = NDArray[np.int64]
+RouteArray: TypeAlias = NDArray[np.uint8]
+AnyArray: TypeAlias = NDArray[Any]
+
+
+class LevelName(StrEnum):
+    """The two levels, in the order in which an input meets them."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+class Route(IntEnum):
+    """Where the answer came from."""
+
+    LOCAL = 0
+    REMOTE = 1
+    REJECTED = 2
+
+    @property
+    def label(self) -> str:
+        """The route's name in tables, JSON and headers: `local`, `remote` or `rejected`."""
+        return self.name.lower()
+
+
+class Reason(StrEnum):
+    """Why a level's prediction was trusted or not."""
+
+    TRUSTED = "trusted"
+    NOT_TRUSTED = "not_trusted"  #: confidence below the threshold
+    NO_EVIDENCE = "no_evidence"  #: confidence is NaN: nothing to judge by
+    FAILED = "failed"  #: the model gave no usable output
+    NOT_ASKED = "not_asked"  #: the other level answered
+
+
+class Evidence(StrEnum):
+    """What a model output may hold for a quantifier to read."""
+
+    PROBABILITIES = "probabilities"
+    TOKEN_LOGPROBS = "token_logprobs"
+    TOP_LOGPROBS = "top_logprobs"
+    CONFIDENCE = "confidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A reply that is none: `kind` is one of `ModelError`'s kinds, `message` says what happened."""
+
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelOutput:
+    """What a model said about n inputs: predictions, and the evidence a quantifier may need.
+
+    A row that failed stands in `failures`; its prediction is None (or anything: nobody reads it).
+    """
+
+    predictions: AnyArray  #: (n,) any dtype
+    probabilities: FloatArray | None = None  #: (n, classes), each row sums to 1
+    classes: AnyArray | None = None  #: (classes,) the label of each column of `probabilities`
+    token_logprobs: Sequence[FloatArray] | None = None  #: n arrays (tokens,), natural logarithms
+    #: n mappings token -> natural log-probability: the alternatives at the answer's first token
+    top_logprobs: Sequence[Mapping[str, float]] | None = None
+    confidences: FloatArray | None = None  #: (n,) as the back end itself, or a recording, gives it
+    latency_s: FloatArray | None = None  #: (n,) None: the driver measures it
+    cost: FloatArray | None = None  #: (n,) None: not known
+    prompt_tokens: FloatArray | None = None  #: (n,)
+    completion_tokens: FloatArray | None = None  #: (n,)
+    failures: Mapping[int, Failure] = field(default_factory=dict)  #: row -> why it has no output
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    @classmethod
+    def failed(cls, n: int, failure: Failure, *, latency_s: float | None = None) -> ModelOutput:
+        """The output of a call that failed for all its n inputs."""
+        return cls(
+            predictions=np.full(n, None, dtype=object),
+            latency_s=None if latency_s is None else np.full(n, latency_s),
+            failures=dict.fromkeys(range(n), failure),
+        )
+
+
+def take_outputs(output: ModelOutput, rows: IntArray) -> ModelOutput:
+    """The given rows of a model output, in that order."""
+
+    def pick(column: Any) -> Any:
+        if column is None:
+            return None
+        return column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
+
+    columns = {f.name: pick(getattr(output, f.name)) for f in fields(output) if f.name not in ("classes", "failures")}
+    failures = {}
+    if output.failures:
+        failures = {new: output.failures[old] for new, old in enumerate(rows.tolist()) if old in output.failures}
+    return ModelOutput(**columns, classes=output.classes, failures=failures)
+
+
+def concatenate_outputs(parts: Sequence[ModelOutput]) -> ModelOutput:
+    """Join the outputs of several calls into one, in their order.
+
+    A column that only some parts have is NaN (or an empty mapping, an empty array) for the others:
+    a call that failed has no evidence. Class probabilities need the same classes in every part that has them.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    failures: dict[int, Failure] = {}
+    start = 0
+    for part in parts:
+        failures.update({start + row: failure for row, failure in part.failures.items()})
+        start += len(part)
+    classes = next((part.classes for part in parts if part.classes is not None), None)
+    return ModelOutput(
+        predictions=_join_predictions([part.predictions for part in parts]),
+        probabilities=_join_probabilities(parts, classes),
+        classes=classes,
+        token_logprobs=_join_ragged([(p.token_logprobs, len(p)) for p in parts], lambda: np.empty(0)),
+        top_logprobs=_join_ragged([(p.top_logprobs, len(p)) for p in parts], dict),
+        failures=failures,
+        **{
+            name: _join_floats([(getattr(p, name), len(p)) for p in parts])
+            for name in ("confidences", "latency_s", "cost", "prompt_tokens", "completion_tokens")
+        },
+    )
+
+
+def _join_predictions(columns: Sequence[AnyArray]) -> AnyArray:
+    if len({column.dtype.kind for column in columns}) == 1:
+        return np.concatenate(columns)
+    # Mixed kinds (a failed call's None among labels) must not be turned into strings.
+    return np.concatenate([column.astype(object) for column in columns])
+
+
+def _join_floats(columns: Sequence[tuple[FloatArray | None, int]]) -> FloatArray | None:
+    if all(column is None for column, _ in columns):
+        return None
+    return np.concatenate([np.full(n, np.nan) if column is None else column for column, n in columns])
+
+
+def _join_probabilities(parts: Sequence[ModelOutput], classes: AnyArray | None) -> FloatArray | None:
+    widths = {part.probabilities.shape[1] for part in parts if part.probabilities is not None}
+    if not widths:
+        return None
+    if len(widths) > 1 or any(
+        part.classes is not None and classes is not None and not np.array_equal(part.classes, classes)
+        for part in parts
+    ):
+        raise ValueError("the parts of one model output have different classes")
+    width = widths.pop()
+    return np.concatenate(
+        [np.full((len(p), width), np.nan) if p.probabilities is None else p.probabilities for p in parts]
+    )
+
+
+def _join_ragged(columns: Sequence[tuple[Sequence[Any] | None, int]], empty: Any) -> list[Any] | None:
+    if all(column is None for column, _ in columns):
+        return None
+    joined: list[Any] = []
+    for column, n in columns:
+        joined.extend([empty() for _ in range(n)] if column is None else column)
+    return joined
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """A supervisor's result on n predictions."""
+
+    confidences: FloatArray  #: (n,) NaN: no evidence
+    accepted: BoolArray  #: (n,) confidence >= threshold
+    threshold: float
+    failures: Mapping[int, Failure] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.confidences)
+
+    def reason(self, row: int) -> Reason:
+        """Why this prediction was trusted or not."""
+        if self.accepted[row]:
+            return Reason.TRUSTED
+        if row in self.failures:
+            return Reason.FAILED
+        return Reason.NO_EVIDENCE if np.isnan(self.confidences[row]) else Reason.NOT_TRUSTED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decisions:
+    """What the heart decided on n inputs, k of which were deferred."""
+
+    routes: RouteArray  #: (n,) values of `Route`
+    local_output: ModelOutput  #: n rows
+    local_verdicts: Verdicts  #: n rows
+    local_supervisor_s: float  #: seconds per input
+    deferred: IntArray  #: (k,) the inputs whose local prediction was not trusted, rising
+    remote_output: ModelOutput | None = None  #: k rows; None when k = 0
+    remote_verdicts: Verdicts | None = None  #: k rows
+    remote_supervisor_s: float = 0.0  #: seconds per deferred input
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LevelRows:
+    """What one level did on n inputs; the `local_*` or `remote_*` columns of the one table."""
+
+    predictions: AnyArray  #: (n,) None (or NaN) where there is none
+    confidences: FloatArray  #: (n,) NaN: no evidence, failed, or not asked
+    asked: BoolArray  #: (n,) whether the model was called for this input
+    latency_s: FloatArray  #: (n,) NaN: not known
+    supervisor_s: FloatArray  #: (n,) quantifier time; NaN: not known
+    cost: FloatArray  #: (n,) NaN: not known; 0 where not asked
+    errors: AnyArray  #: (n,) objects: None, or `kind: message` of a failure
+    probabilities: FloatArray | None = None  #: (n, classes)
+    classes: AnyArray | None = None  #: (classes,)
+    token_logprobs: AnyArray | None = None  #: (n,) objects: None or an array (tokens,)
+
+    def __len__(self) -> int:
+        return len(self.confidences)
+
+    def take(self, rows: AnyArray) -> LevelRows:
+        """The given rows (indices or a mask), in that order."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return LevelRows(**{k: v if v is None or k == "classes" else v[rows] for k, v in columns.items()})
+
+    @classmethod
+    def empty(cls, n: int) -> LevelRows:
+        """n inputs for which the level was not asked."""
+        return cls(
+            predictions=np.full(n, None, dtype=object),
+            confidences=np.full(n, np.nan),
+            asked=np.zeros(n, dtype=np.bool_),
+            latency_s=np.full(n, np.nan),
+            supervisor_s=np.full(n, np.nan),
+            cost=np.zeros(n),
+            errors=np.full(n, None, dtype=object),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The system's result on one input: the answer, its route, and how it came about."""
+
+    id: str
+    answer: Any  #: a model's prediction, or the fallback's answer; None when there is none (see `answered`)
+    route: Route
+    reason: Reason  #: of the level that decided: trusted, or why the remote prediction was not
+    deferred_because: Reason | None  #: why the local prediction was not trusted; None when it was
+    local_prediction: Any
+    local_confidence: float
+    local_latency_s: float
+    local_supervisor_s: float
+    local_cost: float
+    local_error: str | None
+    remote_requested: bool
+    remote_prediction: Any  #: None when the remote model was not asked, or failed
+    remote_confidence: float  #: NaN when the remote model was not asked, failed, or gave no evidence
+    remote_latency_s: float
+    remote_supervisor_s: float
+    remote_cost: float
+    remote_error: str | None
+    fallback: str | None = None  #: `raise`, `default`, `call` or `queue` on REJECTED; None otherwise
+    fallback_s: float = 0.0  #: seconds spent in the fallback
+    fallback_error: str | None = None  #: what the fallback itself raised
+
+    @property
+    def answered(self) -> bool:
+        """Whether the user of the system got an answer (a fallback's answer counts)."""
+        return self.route is not Route.REJECTED or (
+            self.fallback in ("default", "call") and self.fallback_error is None
+        )
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from asking the local model to the answer: a deferred input pays both models."""
+        total = self.local_latency_s + self.local_supervisor_s + self.fallback_s
+        return total + self.remote_latency_s + self.remote_supervisor_s if self.remote_requested else total
+
+    @property
+    def cost(self) -> float:
+        """Currency units spent on both levels; NaN when a part is not known."""
+        return self.local_cost + (self.remote_cost if self.remote_requested else 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """The system's results on n inputs. Iterate or index for single `Outcome` records."""
+
+    ids: Sequence[str]
+    routes: RouteArray  #: (n,) values of `Route`
+    answers: AnyArray  #: (n,) objects; None where there is no answer
+    reasons: Sequence[Reason]  #: (n,)
+    deferred_because: Sequence[Reason | None]  #: (n,)
+    local: LevelRows
+    remote: LevelRows
+    fallbacks: Sequence[str | None]
+    fallback_s: FloatArray  #: (n,)
+    fallback_errors: Sequence[str | None]
+
+    def __len__(self) -> int:
+        return len(self.routes)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, row: int) -> Outcome:
+        local, remote = self.local, self.remote
+        return Outcome(
+            id=self.ids[row],
+            answer=self.answers[row],
+            route=Route(self.routes[row]),
+            reason=self.reasons[row],
+            deferred_because=self.deferred_because[row],
+            local_prediction=local.predictions[row],
+            local_confidence=float(local.confidences[row]),
+            local_latency_s=float(local.latency_s[row]),
+            local_supervisor_s=float(local.supervisor_s[row]),
+            local_cost=float(local.cost[row]),
+            local_error=local.errors[row],
+            remote_requested=bool(remote.asked[row]),
+            remote_prediction=remote.predictions[row],
+            remote_confidence=float(remote.confidences[row]),
+            remote_latency_s=float(remote.latency_s[row]),
+            remote_supervisor_s=float(remote.supervisor_s[row]),
+            remote_cost=float(remote.cost[row]),
+            remote_error=remote.errors[row],
+            fallback=self.fallbacks[row],
+            fallback_s=float(self.fallback_s[row]),
+            fallback_error=self.fallback_errors[row],
+        )
+
+    def raise_for_rejected(self) -> None:
+        """Raise `PredictionRejected` for the first input that got no answer, if there is one."""
+        for row in np.flatnonzero(self.routes == Route.REJECTED):
+            outcome = self[int(row)]
+            if not outcome.answered:
+                raise PredictionRejected(outcome)
+
+    @property
+    def request_rate(self) -> float:
+        """Share of inputs for which the remote model was asked, in [0, 1]; NaN when there are none."""
+        return float(self.remote.asked.mean()) if len(self) else float("nan")
+
+    @property
+    def coverage(self) -> float:
+        """Share of all inputs answered by a trusted model, in [0, 1]; NaN when there are none."""
+        return float((self.routes != Route.REJECTED).mean()) if len(self) else float("nan")
+
+    @property
+    def latency_s(self) -> FloatArray:
+        """(n,) seconds to the answer: a deferred input pays both models; NaN where a part is not known."""
+        total = self.local.latency_s + self.local.supervisor_s + self.fallback_s
+        return np.where(self.remote.asked, total + self.remote.latency_s + self.remote.supervisor_s, total)
+
+    @property
+    def cost(self) -> FloatArray:
+        """(n,) currency units; NaN where a part is not known."""
+        return np.where(self.remote.asked, self.local.cost + self.remote.cost, self.local.cost)

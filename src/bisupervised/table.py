@@ -1,0 +1,521 @@
+"""The one table: what `record` and the gateway write, what `evaluate` and `calibrate` read.
+
+Columns: `id`, `label`, and for each level, with the prefix `local_` or `remote_`:
+
+    prediction      the model's prediction
+    confidence      any real number, higher = more trusted; or instead of it
+    proba_<class>   class probabilities, or
+    token_logprobs  the answer's token log-probabilities, a JSON list
+    correct         1, 0 or a grade in [0, 1], in place of label and predictions
+    latency_s       seconds;  supervisor_s  seconds
+    cost            currency units
+    error           `kind: message` when the model gave no usable output; empty otherwise
+    asked           false when the model was not asked (a decision log has such rows); default true
+
+An empty cell is "not known". A row without a label serves for request rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bisupervised.errors import TableError
+from bisupervised.quantifiers import MaxSoftmax, Quantifier, TokenLikelihood
+from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelName, LevelRows, ModelOutput
+
+LEVEL_COLUMNS = (
+    "prediction",
+    "confidence",
+    "correct",
+    "latency_s",
+    "supervisor_s",
+    "cost",
+    "error",
+    "asked",
+    "token_logprobs",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """n recorded inputs with what both levels said about them."""
+
+    ids: AnyArray  #: (n,) strings
+    labels: AnyArray | None  #: (n,) objects, None where not known; None when there is no label column
+    local: LevelRows
+    remote: LevelRows
+    #: (n,) grades in [0, 1] given in place of label and predictions; NaN where not known
+    local_correct: FloatArray | None = None
+    remote_correct: FloatArray | None = None
+    #: columns that are none of the table's, as they came (route, time, tenant, …)
+    extra: Mapping[str, AnyArray] = field(default_factory=dict)
+    #: what reading it noticed: counted, visible states such as "164 of 25,000 remote replies are errors"
+    notes: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def level(self, name: LevelName | str) -> LevelRows:
+        """The columns of one level."""
+        return self.local if LevelName(name) is LevelName.LOCAL else self.remote
+
+    def correct(self, name: LevelName | str) -> FloatArray:
+        """(n,) 1.0 or 0.0 (or a grade) per prediction of that level; NaN where the label is not known.
+
+        A level that failed on a labelled input has no correct prediction there: 0. One that was not asked: NaN.
+        """
+        given = self.local_correct if LevelName(name) is LevelName.LOCAL else self.remote_correct
+        if given is not None:
+            return given
+        rows = self.level(name)
+        if self.labels is None:
+            return np.full(len(self), np.nan)
+        known = _known(self.labels)
+        correct = np.where(known, _equal(rows.predictions, self.labels).astype(np.float64), np.nan)
+        return np.where(rows.asked, correct, np.nan)
+
+    def take(self, rows: AnyArray) -> Table:
+        """The given rows (indices or a mask), in that order."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            local=self.local.take(rows),
+            remote=self.remote.take(rows),
+            local_correct=None if self.local_correct is None else self.local_correct[rows],
+            remote_correct=None if self.remote_correct is None else self.remote_correct[rows],
+            extra={name: column[rows] for name, column in self.extra.items()},
+        )
+
+    @property
+    def complete(self) -> BoolArray:
+        """(n,) rows where both models were asked and correctness of both is known: those a curve can use."""
+        return (
+            self.local.asked
+            & self.remote.asked
+            & ~np.isnan(self.correct(LevelName.LOCAL))
+            & ~np.isnan(self.correct(LevelName.REMOTE))
+        )
+
+    def to_columns(self) -> dict[str, AnyArray]:
+        """The table as named columns, those that hold nothing left out. `from_columns` reads them back."""
+        columns: dict[str, AnyArray] = {"id": self.ids}
+        if self.labels is not None:
+            columns["label"] = self.labels
+        for name in LevelName:
+            columns.update(_level_columns(name, self.level(name)))
+            given = self.local_correct if name is LevelName.LOCAL else self.remote_correct
+            if given is not None:
+                columns[f"{name}_correct"] = given
+        columns.update(self.extra)
+        return columns
+
+    @classmethod
+    def from_columns(
+        cls,
+        columns: Mapping[str, Any],
+        *,
+        rename: Mapping[str, str] | None = None,
+        costs: Mapping[str, float] | None = None,
+        quantifiers: Mapping[str, Quantifier] | None = None,
+    ) -> Table:
+        """Check and read named columns (a mapping of sequences, or a data frame).
+
+        `rename` maps the table's names to the columns' (`{"local_confidence": "score_a"}`); `costs` gives
+        constant costs per input (`{"remote": 0.002}`) where there is no column; `quantifiers` say how to read
+        confidence from probabilities or token log-probabilities (default: max softmax, the least likely token).
+        Raises `TableError` with every problem of the columns at once.
+        """
+        return _Reader(_named_columns(columns, rename or {}), dict(costs or {}), dict(quantifiers or {})).table()
+
+
+def _known(labels: AnyArray) -> BoolArray:
+    if labels.dtype.kind in "iub":
+        return np.ones(len(labels), dtype=np.bool_)
+    if labels.dtype.kind == "f":
+        return ~np.isnan(labels)
+    return np.array([not is_missing(label) for label in labels], dtype=np.bool_)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, or an empty string."""
+    return value is None or value == "" or (isinstance(value, float | np.floating) and math.isnan(value))
+
+
+def _equal(predictions: AnyArray, labels: AnyArray) -> BoolArray:
+    """Elementwise equality by what is written: 1, 1.0, True and "1" are one label in a CSV and in Parquet."""
+    if predictions.dtype.kind in "iufb" and labels.dtype.kind in "iufb":
+        return np.asarray(predictions == labels, dtype=np.bool_)
+    return np.array([_written(a) == _written(b) for a, b in zip(predictions, labels, strict=True)], dtype=np.bool_)
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return None if is_missing(value) else str(value)
+
+
+def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
+    columns: dict[str, AnyArray] = {
+        f"{name}_prediction": rows.predictions,
+        f"{name}_confidence": rows.confidences,
+        f"{name}_latency_s": rows.latency_s,
+        f"{name}_supervisor_s": rows.supervisor_s,
+        f"{name}_cost": rows.cost,
+        f"{name}_error": rows.errors,
+    }
+    columns = {key: column for key, column in columns.items() if _known(column).any()}
+    if not rows.asked.all():
+        columns[f"{name}_asked"] = rows.asked
+    if rows.probabilities is not None and rows.classes is not None:
+        for column, label in zip(rows.probabilities.T, rows.classes, strict=True):
+            columns[f"{name}_proba_{label}"] = column
+    if rows.token_logprobs is not None:
+        columns[f"{name}_token_logprobs"] = rows.token_logprobs
+    return columns
+
+
+def _named_columns(columns: Any, rename: Mapping[str, str]) -> dict[str, AnyArray]:
+    names = list(columns.keys()) if isinstance(columns, Mapping) else [str(name) for name in columns.columns]
+    absent = [f"{theirs} (for {ours})" for ours, theirs in rename.items() if theirs not in names]
+    if absent:
+        raise TableError(f"no column {', '.join(absent)}; the columns are: {', '.join(names)}")
+    unknown = [ours for ours in rename if not _is_table_column(ours)]
+    if unknown:
+        raise TableError(f"{', '.join(unknown)}: not a column of the table (see `bisupervised evaluate --help`)")
+    taken = {theirs: ours for ours, theirs in rename.items()}
+    read = {}
+    for name in names:
+        column = columns[name]
+        array = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+        read[taken.get(name, name)] = array
+    lengths = Counter(len(column) for column in read.values())
+    if len(lengths) > 1:
+        odd = ", ".join(f"{name}: {len(column)}" for name, column in read.items())
+        raise TableError(f"the columns differ in length ({odd})")
+    return read
+
+
+def _is_table_column(name: str) -> bool:
+    level, _, column = name.partition("_")
+    return name in ("id", "label") or (
+        level in ("local", "remote") and (column in LEVEL_COLUMNS or column.startswith("proba_"))
+    )
+
+
+class _Reader:
+    """Reads and checks named columns; gathers every problem before it raises."""
+
+    def __init__(
+        self, columns: dict[str, AnyArray], costs: dict[str, float], quantifiers: dict[str, Quantifier]
+    ) -> None:
+        self.columns = columns
+        self.costs = costs
+        self.quantifiers = quantifiers
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.n = len(next(iter(columns.values()))) if columns else 0
+
+    def table(self) -> Table:
+        if self.n == 0:
+            raise TableError("there are no rows")
+        ids = self._ids()
+        labels = self.columns.get("label")
+        if labels is not None:
+            labels = _tidy(labels)
+        local, remote = self._level(LevelName.LOCAL), self._level(LevelName.REMOTE)
+        correct = {name: self._numbers(f"{name}_correct", low=0.0, high=1.0) for name in LevelName}
+        if local is not None and remote is not None:
+            self._check_labels(labels, local, remote, correct)
+        if self.problems or local is None or remote is None:
+            raise TableError("; ".join(self.problems))
+        extra = {k: v for k, v in self.columns.items() if not _is_table_column(k)}
+        return Table(
+            ids=ids,
+            labels=labels,
+            local=local,
+            remote=remote,
+            local_correct=correct[LevelName.LOCAL],
+            remote_correct=correct[LevelName.REMOTE],
+            extra=extra,
+            notes=self.notes,
+        )
+
+    def _ids(self) -> AnyArray:
+        if "id" not in self.columns:
+            return np.arange(self.n).astype(str)
+        ids = np.array([str(_written(value)) for value in self.columns["id"]])
+        unique, counts = np.unique(ids, return_counts=True)
+        if len(unique) < len(ids):
+            often = unique[np.argmax(counts)]
+            self.problems.append(
+                f"{len(ids) - len(unique)} rows repeat an id (for example {often!r}, {counts.max()} times); "
+                f"every input has one row"
+            )
+        return ids
+
+    def _level(self, name: LevelName) -> LevelRows | None:
+        errors = self._errors(name)
+        probabilities, classes = self._probabilities(name)
+        tokens = self._token_logprobs(name)
+        predictions = self.columns.get(f"{name}_prediction")
+        if predictions is None and probabilities is not None and classes is not None:
+            best = np.where(np.isnan(probabilities), -np.inf, probabilities).argmax(axis=1)
+            predictions = classes[best]
+        if predictions is None:
+            predictions = np.full(self.n, None, dtype=object)
+        asked = self._asked(name)
+        rows = LevelRows(
+            predictions=_tidy(predictions),
+            confidences=np.full(self.n, np.nan),
+            asked=asked,
+            latency_s=self._column(f"{name}_latency_s"),
+            supervisor_s=self._column(f"{name}_supervisor_s"),
+            cost=self._cost(name, asked),
+            errors=errors,
+            probabilities=probabilities,
+            classes=classes,
+            token_logprobs=tokens,
+        )
+        return self._with_confidence(name, rows)
+
+    def _with_confidence(self, name: LevelName, rows: LevelRows) -> LevelRows | None:
+        confidences = self._numbers(f"{name}_confidence", infinite=True)
+        quantifier = self.quantifiers.get(name)
+        if confidences is None or quantifier is not None:
+            output = ModelOutput(
+                rows.predictions,
+                probabilities=rows.probabilities,
+                classes=rows.classes,
+                token_logprobs=None
+                if rows.token_logprobs is None
+                else [np.empty(0) if row is None else row for row in rows.token_logprobs],
+                confidences=confidences,
+            )
+            quantifier = quantifier or (MaxSoftmax() if rows.probabilities is not None else TokenLikelihood("min"))
+            if confidences is None and rows.probabilities is None and rows.token_logprobs is None:
+                given = ", ".join(self.columns)
+                self.problems.append(
+                    f"no {name}_confidence (nor {name}_proba_<class>, nor {name}_token_logprobs); map it with "
+                    f"--columns {name}_confidence=YOUR_COLUMN. The columns are: {given}"
+                )
+                return None
+            try:
+                confidences = quantifier(output)
+            except ValueError as error:
+                self.problems.append(f"{name}: {error}")
+                return None
+        failed = np.array([error is not None for error in rows.errors], dtype=np.bool_)
+        confidences = np.where(failed | ~rows.asked, np.nan, confidences)
+        if failed.any():
+            self.notes.append(f"{int(failed.sum())} of {self.n} {name} replies are errors")
+        without = int((np.isnan(confidences) & ~failed & rows.asked).sum())
+        if without:
+            self.notes.append(f"{without} of {self.n} {name} confidences are missing: never accepted")
+        return replace(rows, confidences=confidences)
+
+    def _probabilities(self, name: LevelName) -> tuple[FloatArray | None, AnyArray | None]:
+        prefix = f"{name}_proba_"
+        names = [column for column in self.columns if column.startswith(prefix)]
+        if not names:
+            return None, None
+        matrix = np.stack([self._column(column) for column in names], axis=1)
+        return matrix, np.array([column.removeprefix(prefix) for column in names], dtype=object)
+
+    def _token_logprobs(self, name: LevelName) -> AnyArray | None:
+        import json
+
+        column = self.columns.get(f"{name}_token_logprobs")
+        if column is None:
+            return None
+        rows = np.empty(self.n, dtype=object)
+        for row, value in enumerate(column):
+            try:
+                parsed = json.loads(value) if isinstance(value, str) and value else value
+                rows[row] = None if is_missing_cell(parsed) else np.asarray(parsed, dtype=np.float64)
+            except (ValueError, TypeError) as error:
+                self.problems.append(f"{name}_token_logprobs, row {row}: not a JSON list of numbers ({error})")
+                return None
+        return rows
+
+    def _errors(self, name: LevelName) -> AnyArray:
+        errors: AnyArray = np.full(self.n, None, dtype=object)
+        column = self.columns.get(f"{name}_error")
+        if column is not None:
+            for row, value in enumerate(column):
+                if not is_missing(value):
+                    errors[row] = str(value)
+        return errors
+
+    def _asked(self, name: LevelName) -> BoolArray:
+        column = self.columns.get(f"{name}_asked")
+        if column is None:
+            return np.ones(self.n, dtype=np.bool_)
+        return np.array([_written(value) in ("1", "True", "true") for value in column], dtype=np.bool_)
+
+    def _cost(self, name: LevelName, asked: BoolArray) -> FloatArray:
+        column = self._numbers(f"{name}_cost")
+        if column is None:
+            constant = self.costs.get(name, math.nan)
+            return np.where(asked, constant, 0.0)
+        return column
+
+    def _column(self, name: str) -> FloatArray:
+        column = self._numbers(name)
+        return np.full(self.n, np.nan) if column is None else column
+
+    def _numbers(
+        self, name: str, *, low: float = -math.inf, high: float = math.inf, infinite: bool = False
+    ) -> FloatArray | None:
+        column = self.columns.get(name)
+        if column is None:
+            return None
+        numbers = column.astype(np.float64) if column.dtype.kind in "iufb" else self._parse(name, column)
+        if numbers is None:
+            return None
+        if not infinite and np.isinf(numbers).any():
+            self.problems.append(f"{name}: {int(np.isinf(numbers).sum())} values are infinite")
+        outside = int(((numbers < low) | (numbers > high)).sum())
+        if outside:
+            self.problems.append(f"{name}: {outside} values lie outside [{low:g}, {high:g}]")
+        return numbers
+
+    def _parse(self, name: str, column: AnyArray) -> FloatArray | None:
+        numbers = np.full(len(column), np.nan)
+        for row, value in enumerate(column):
+            if is_missing(value):
+                continue
+            try:
+                numbers[row] = _TRUTH[value.strip().lower()] if isinstance(value, str) else float(value)
+            except KeyError:
+                try:
+                    numbers[row] = float(value)
+                except ValueError:
+                    self.problems.append(f"{name}, row {row}: {value!r} is not a number")
+                    return None
+            except (TypeError, ValueError):
+                self.problems.append(f"{name}, row {row}: {value!r} is not a number")
+                return None
+        return numbers
+
+    def _check_labels(
+        self,
+        labels: AnyArray | None,
+        local: LevelRows,
+        remote: LevelRows,
+        correct: Mapping[LevelName, FloatArray | None],
+    ) -> None:
+        if labels is None:
+            return
+        known = set(map(_written, labels[_known(labels)]))
+        if not known:
+            return
+        for name, rows in ((LevelName.LOCAL, local), (LevelName.REMOTE, remote)):
+            if correct[name] is not None:
+                continue
+            predictions = {_written(value) for value in rows.predictions if not is_missing(value)}
+            if predictions and not predictions & known:
+                some = ", ".join(sorted(map(str, predictions))[:3])
+                self.problems.append(
+                    f"no {name} prediction is a known label ({name}: {some}; labels: "
+                    f"{', '.join(sorted(map(str, known))[:3])}); are the columns what they seem?"
+                )
+
+
+_TRUTH = {"true": 1.0, "false": 0.0}
+
+
+def is_missing_cell(value: Any) -> bool:
+    """`is_missing`, for cells that may hold a list."""
+    return not isinstance(value, list | tuple | np.ndarray) and is_missing(value)
+
+
+def _tidy(column: AnyArray) -> AnyArray:
+    """Numbers stay numbers; anything else becomes objects with None for a missing cell."""
+    if column.dtype.kind in "iub":
+        return column
+    if column.dtype.kind == "f":
+        return column
+    tidy = np.empty(len(column), dtype=object)
+    tidy[:] = [None if is_missing(value) else value for value in column]
+    return tidy
+
+
+def join_tables(local: Mapping[str, Any], remote: Mapping[str, Any]) -> dict[str, AnyArray]:
+    """Columns of two one-model files joined on `id`: `prediction` becomes `local_prediction`, and so on.
+
+    The authors' files are of this kind. A shared `label` must agree. Raises `TableError` when the ids differ.
+    """
+    sides = {}
+    for name, columns in (("local", local), ("remote", remote)):
+        named = _named_columns(columns, {})
+        if "id" not in named:
+            raise TableError(f"the {name} file has no id column to join on; its columns: {', '.join(named)}")
+        named["id"] = np.array([str(_written(value)) for value in named["id"]])
+        if len(np.unique(named["id"])) < len(named["id"]):
+            raise TableError(f"the {name} file repeats ids; every input has one row")
+        sides[name] = named
+    order = _matching(sides["local"]["id"], sides["remote"]["id"])
+    joined: dict[str, AnyArray] = {"id": sides["local"]["id"]}
+    for name, named in sides.items():
+        rows = slice(None) if name == "local" else order
+        for column, values in named.items():
+            if column == "id":
+                continue
+            key = _joined_name(name, column)
+            if key in joined and not _equal(_tidy(joined[key]), _tidy(values[rows])).all():
+                raise TableError(f"the two files disagree on {key}")
+            joined[key] = values[rows]
+    return joined
+
+
+def _joined_name(level: str, column: str) -> str:
+    bare = column.removeprefix(f"{level}_")
+    return f"{level}_{bare}" if _is_table_column(f"{level}_{bare}") else column
+
+
+def _matching(left: AnyArray, right: AnyArray) -> AnyArray:
+    order = np.argsort(right, kind="stable")
+    place = np.searchsorted(right[order], left)
+    found = place < len(right)
+    found[found] = right[order][place[found]] == left[found]
+    only_right = len(right) - int(found.sum())
+    if not found.all() or only_right:
+        raise TableError(
+            f"the two files hold different ids: {int((~found).sum())} only in the local file, {only_right} only in "
+            f"the remote one"
+        )
+    return order[place]
+
+
+def table_from_outcomes(outcomes: Any, labels: Iterable[Any] | None = None) -> Table:
+    """The table of a running system's `Outcomes`, with `route` and `answer` as extra columns."""
+    from bisupervised.records import Route
+
+    n = len(outcomes)
+    known = None
+    if labels is not None:
+        known = _tidy(np.array(list(labels), dtype=object))
+        if len(known) != n:
+            raise TableError(f"{n} outcomes and {len(known)} labels")
+    return Table(
+        ids=np.array(outcomes.ids),
+        labels=known,
+        local=outcomes.local,
+        remote=outcomes.remote,
+        extra={
+            "route": np.array([Route(route).label for route in outcomes.routes]),
+            "answer": outcomes.answers,
+            "fallback_s": outcomes.fallback_s,
+        },
+    )
