@@ -1,0 +1,97 @@
+"""`calibrate` and `evaluate` for one's own predictions: arrays, a data frame, or a table, and no model.
+
+The honest default: one half of the rows chooses the thresholds, the other half judges them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from bisupervised.calibration.calibrate import calibrate_table, rows_to_judge
+from bisupervised.calibration.targets import RemoteEven, Target
+from bisupervised.calibration.thresholds import Thresholds
+from bisupervised.errors import InputError
+from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
+from bisupervised.evaluation.objectives import Objective, objective_by_name
+from bisupervised.records import Outcomes
+from bisupervised.table import Table, table_from_outcomes
+
+Results: TypeAlias = Table | Outcomes | Mapping[str, Any] | Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """An evaluation, the thresholds it is of, and what they were judged on."""
+
+    evaluation: Evaluation
+    thresholds: Thresholds
+    judged_on: str  #: a sentence; empty when the rows are new to the thresholds
+    table: Table  #: the rows judged
+
+
+def as_table(results: Results, **options: Any) -> Table:
+    """A table from a table, from `Outcomes`, from named columns, or from a data frame of any library."""
+    if isinstance(results, Table):
+        return results
+    if isinstance(results, Outcomes):
+        return table_from_outcomes(results)
+    if isinstance(results, Mapping) or hasattr(results, "columns"):
+        return Table.from_columns(results, **options)
+    raise InputError(
+        f"results are a table, named columns or a data frame (see bisupervised.table), not {type(results).__name__}; "
+        f"read files with bisupervised.read_table(path)"
+    )
+
+
+def calibrate(
+    results: Results,
+    target: Target | None = None,
+    *,
+    objective: str | Objective | None = None,
+    held_out: float = 0.5,
+    seed: int = 0,
+    **options: Any,
+) -> Thresholds:
+    """Thresholds for a target (default: remote-even, false alarm rate 0.05), with their evidence.
+
+    `options` are those of `Table.from_columns`: rename, costs, quantifiers.
+    """
+    table = graded_table(as_table(results, **options), _objective(objective))
+    return calibrate_table(table, target or RemoteEven(), held_out=held_out, seed=seed)
+
+
+def evaluate(
+    results: Results,
+    thresholds: Thresholds | tuple[float, float] | None = None,
+    *,
+    target: Target | None = None,
+    objective: str | Objective | None = None,
+    held_out: float = 0.5,
+    seed: int = 0,
+    abstention_cost: float = 0.0,
+    **options: Any,
+) -> Assessment:
+    """Judge two models and their supervisors on recorded predictions.
+
+    Without `thresholds` one part of the rows chooses them for `target`, and the other part is judged. Given
+    thresholds are judged on all rows, except those that chose them, when they can be told.
+    """
+    table = as_table(results, **options)
+    aim = _objective(objective)
+    if thresholds is None:
+        thresholds = calibrate(table, target, objective=aim, held_out=held_out, seed=seed)
+    elif isinstance(thresholds, tuple):
+        thresholds = Thresholds(*thresholds)
+    judged, sentence = rows_to_judge(graded_table(table, aim), thresholds)
+    evaluation = evaluate_at(
+        judged, thresholds.local, thresholds.remote, objective=aim, abstention_cost=abstention_cost, seed=seed
+    )
+    if sentence:
+        evaluation = replace(evaluation, notes=[sentence, *evaluation.notes])
+    return Assessment(evaluation, thresholds, sentence, judged)
+
+
+def _objective(objective: str | Objective | None) -> Objective | None:
+    return objective_by_name(objective) if isinstance(objective, str) else objective

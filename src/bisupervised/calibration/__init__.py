@@ -1,0 +1,31 @@
+"""Recorded rows and a target -> thresholds and their evidence."""
+
+from bisupervised.calibration.calibrate import calibrate_table, data_hash, rows_to_judge, split_rows
+from bisupervised.calibration.grid import ThresholdGrid, threshold_grid
+from bisupervised.calibration.targets import (
+    BestAccuracy,
+    FalseAlarmRate,
+    LowestCost,
+    RemoteEven,
+    RequestBudget,
+    Target,
+    target_by_name,
+)
+from bisupervised.calibration.thresholds import Thresholds
+
+__all__ = [
+    "BestAccuracy",
+    "FalseAlarmRate",
+    "LowestCost",
+    "RemoteEven",
+    "RequestBudget",
+    "Target",
+    "ThresholdGrid",
+    "Thresholds",
+    "calibrate_table",
+    "data_hash",
+    "rows_to_judge",
+    "split_rows",
+    "target_by_name",
+    "threshold_grid",
+]

@@ -1,0 +1,110 @@
+"""Rows and a target -> thresholds with their evidence, judged on rows that did not choose them."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from bisupervised.calibration.targets import Target, describe
+from bisupervised.calibration.thresholds import Thresholds
+from bisupervised.errors import InputError
+from bisupervised.evaluation.system import bisupervised, system_figures
+from bisupervised.records import AnyArray
+from bisupervised.table import Table
+
+MIN_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Disjoint row numbers: those that choose the thresholds and those that judge them."""
+
+    calibration: AnyArray
+    held_out: AnyArray  #: empty when every row chooses
+
+
+def split_rows(n: int, held_out: float, seed: int) -> Split:
+    """A seeded random split; `held_out` in [0, 1) is the share of rows kept for judging. Both parts keep order."""
+    if not 0.0 <= held_out < 1.0:
+        raise InputError(f"the held-out share is in [0, 1), not {held_out}")
+    shuffled = np.random.default_rng(seed).permutation(n)
+    kept = int(n * held_out)
+    return Split(np.sort(shuffled[kept:]), np.sort(shuffled[:kept]))
+
+
+def data_hash(table: Table) -> str:
+    """SHA-256 of what thresholds are chosen from: ids, confidences and correctness of all rows."""
+    digest = hashlib.sha256()
+    digest.update("\x00".join(map(str, table.ids)).encode())
+    for level in ("local", "remote"):
+        for column in (table.level(level).confidences, table.correct(level)):
+            digest.update(np.ascontiguousarray(column, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def calibrate_table(table: Table, target: Target, *, held_out: float = 0.5, seed: int = 0) -> Thresholds:
+    """Choose thresholds for the target on one part of the rows and say what they achieve on the other.
+
+    With fewer than 20 rows there is no split: every row chooses, and the figures are said to be of the same
+    rows. Raises `InfeasibleTarget` when no threshold reaches the target, `TableError` when labels are missing.
+    """
+    if len(table) < MIN_ROWS:
+        held_out = 0.0
+    split = split_rows(len(table), held_out, seed)
+    pair = target.choose(table.take(split.calibration))
+    judged = table.take(split.held_out if len(split.held_out) else split.calibration)
+    return Thresholds(
+        local=pair.local,
+        remote=pair.remote,
+        target=describe(target),
+        evidence={
+            "n": len(split.calibration),
+            "n_labelled": int(table.take(split.calibration).complete.sum()),
+            "n_held_out": len(split.held_out),
+            "held_out": held_out,
+            "seed": seed,
+            "data_sha256": data_hash(table),
+            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        },
+        achieved=_achieved(judged, pair.local, pair.remote, held_out=bool(len(split.held_out))),
+    )
+
+
+def _achieved(table: Table, local: float, remote: float, *, held_out: bool) -> dict[str, object]:
+    figures = system_figures(bisupervised(table, local, remote))
+    values: dict[str, object] = {"on": "held-out rows" if held_out else "the calibration rows themselves"}
+    for name in ("request_rate", "coverage", "system_accuracy", "supervised_accuracy"):
+        estimate = getattr(figures, name)
+        if not math.isnan(estimate.value):
+            values[name] = estimate.value
+            values[f"{name}_interval"] = [estimate.low, estimate.high]
+    if not math.isnan(figures.false_alarm_rate):
+        values["false_alarm_rate"] = figures.false_alarm_rate
+    if not math.isnan(figures.cost_per_input.value):
+        values["cost_per_input"] = figures.cost_per_input.value
+    return values
+
+
+def rows_to_judge(table: Table, thresholds: Thresholds) -> tuple[Table, str]:
+    """The rows that these thresholds may honestly be judged on, and a sentence that says which they are.
+
+    If the table is the one that chose the thresholds, only the part held out then is left; without such a part,
+    all rows, and the sentence says that the figures are optimistic.
+    """
+    evidence = thresholds.evidence
+    if evidence.get("data_sha256") != data_hash(table):
+        return table, ""
+    split = split_rows(len(table), float(evidence.get("held_out", 0.0)), int(evidence.get("seed", 0)))
+    if not len(split.held_out):
+        return table, (
+            f"The thresholds were chosen on these same {len(table)} rows: the figures are optimistic. Evaluate on "
+            f"other rows."
+        )
+    return table.take(split.held_out), (
+        f"Judged on the {len(split.held_out)} rows held out of the {len(table)}; the other {len(split.calibration)} "
+        f"chose the thresholds."
+    )

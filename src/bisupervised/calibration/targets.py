@@ -1,0 +1,191 @@
+"""What calibration aims at. A target turns recorded rows into a pair of thresholds.
+
+These choose the best thresholds *on the calibration rows*: what they achieve elsewhere is an estimate, reported from
+held-out rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from bisupervised.calibration.grid import threshold_grid
+from bisupervised.errors import InfeasibleTarget, InputError, TableError
+from bisupervised.evaluation.deferral_order import DeferralOrder
+from bisupervised.evaluation.request_accuracy import RequestAccuracyCurve, request_accuracy_curve
+from bisupervised.evaluation.supervised import system_false_alarm_threshold
+from bisupervised.table import Table
+
+
+class Pair(NamedTuple):
+    """The two thresholds."""
+
+    local: float
+    remote: float
+
+
+class Target(Protocol):
+    """Rows -> thresholds. Raises `InfeasibleTarget`, with the reason, when no threshold reaches it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def choose(self, rows: Table) -> Pair: ...
+
+
+def describe(target: Target) -> dict[str, Any]:
+    """The target's name and settings, as stored with the thresholds."""
+    settings = asdict(target) if is_dataclass(target) else {}
+    return {"name": target.name, **settings}
+
+
+def _check_rate(value: float | None, what: str) -> None:
+    if value is not None and not 0.0 <= value <= 1.0:
+        raise InputError(f"{what} is a share in [0, 1], not {value}; write 30 % as 0.3")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBudget:
+    """The most inputs sent to the remote model that `request_rate` allows: spend the budget, no more.
+
+    Needs no labels, except for the 2nd level.
+    """
+
+    request_rate: float
+    false_alarm_rate: float | None = 0.05
+    name: ClassVar[str] = "request_budget"
+
+    def __post_init__(self) -> None:
+        _check_rate(self.request_rate, "a request budget")
+        _check_rate(self.false_alarm_rate, "a false alarm rate")
+
+    def choose(self, rows: Table) -> Pair:
+        order = DeferralOrder.of(rows.local.confidences)
+        rates = np.concatenate([[0.0], order.ends / len(order)])
+        index = int(np.searchsorted(rates, self.request_rate + 1e-12, side="right")) - 1
+        local = float(order.thresholds[index])
+        if math.isnan(local):
+            raise InfeasibleTarget(
+                f"{order.never} of {len(order)} inputs have no local confidence and are always deferred: a request "
+                f"rate of {order.never / len(order):.3f} is the least possible, above the budget of "
+                f"{self.request_rate}"
+            )
+        return Pair(local, _second_level(rows, local, self.false_alarm_rate))
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEven:
+    """The fewest requests with system accuracy at least that of the remote model alone."""
+
+    false_alarm_rate: float | None = 0.05
+    name: ClassVar[str] = "remote_even"
+
+    def __post_init__(self) -> None:
+        _check_rate(self.false_alarm_rate, "a false alarm rate")
+
+    def choose(self, rows: Table) -> Pair:
+        local = _curve(rows).remote_even().local_threshold
+        return Pair(local, _second_level(rows, local, self.false_alarm_rate))
+
+
+@dataclass(frozen=True, slots=True)
+class BestAccuracy:
+    """The largest system accuracy; the fewest requests among equals."""
+
+    false_alarm_rate: float | None = 0.05
+    name: ClassVar[str] = "best_accuracy"
+
+    def __post_init__(self) -> None:
+        _check_rate(self.false_alarm_rate, "a false alarm rate")
+
+    def choose(self, rows: Table) -> Pair:
+        local = _curve(rows).best().local_threshold
+        return Pair(local, _second_level(rows, local, self.false_alarm_rate))
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAlarmRate:
+    """At most this share of the correct predictions rejected, with a given 1st-level threshold."""
+
+    false_alarm_rate: float
+    local_threshold: float
+    name: ClassVar[str] = "false_alarm_rate"
+
+    def __post_init__(self) -> None:
+        _check_rate(self.false_alarm_rate, "a false alarm rate")
+
+    def choose(self, rows: Table) -> Pair:
+        return Pair(self.local_threshold, _second_level(rows, self.local_threshold, self.false_alarm_rate))
+
+
+@dataclass(frozen=True, slots=True)
+class LowestCost:
+    """The least expected cost per input: error * P(accepted and wrong) + abstention * P(rejected) + request *
+    P(requested), both thresholds together, on a grid of `points` quantiles of either confidence."""
+
+    error: float
+    abstention: float
+    request: float
+    points: int = 400
+    name: ClassVar[str] = "lowest_cost"
+
+    def __post_init__(self) -> None:
+        if min(self.error, self.abstention, self.request) < 0.0:
+            raise InputError("the costs of an error, an abstention and a request must not be negative")
+
+    def choose(self, rows: Table) -> Pair:
+        rows = _labelled(rows)
+        grid = threshold_grid(
+            rows.local.confidences,
+            rows.correct("local"),
+            rows.remote.confidences,
+            rows.correct("remote"),
+            points=self.points,
+        )
+        cost = (
+            self.error * grid.risk_of_all
+            + self.abstention * (1.0 - grid.coverage)
+            + self.request * grid.request_rate[:, None]
+        )
+        best = np.unravel_index(int(np.argmin(cost)), cost.shape)
+        return Pair(float(grid.local_thresholds[best[0]]), float(grid.remote_thresholds[best[1]]))
+
+
+def _second_level(rows: Table, local: float, false_alarm_rate: float | None) -> float:
+    if false_alarm_rate is None:
+        return -math.inf
+    return system_false_alarm_threshold(_labelled(rows), local, false_alarm_rate)
+
+
+def _curve(rows: Table) -> RequestAccuracyCurve:
+    rows = _labelled(rows)
+    return request_accuracy_curve(rows.local.confidences, rows.correct("local"), rows.correct("remote"))
+
+
+def _labelled(rows: Table) -> Table:
+    complete = rows.complete
+    if not complete.any():
+        raise TableError(
+            "calibration needs labelled rows on which both models were asked, and there is none. Add a label column "
+            "(or local_correct and remote_correct), or give only a request budget without a 2nd level"
+        )
+    return rows if complete.all() else rows.take(complete)
+
+
+def target_by_name(name: str, **settings: Any) -> Target:
+    """The target of that name with its settings, as in a configuration file."""
+    if name not in TARGETS:
+        raise InputError(f"no target is called {name!r}; there are: {', '.join(TARGETS)}")
+    try:
+        target: Target = TARGETS[name](**settings)
+    except TypeError as error:
+        raise InputError(f"target {name}: {error}") from error
+    return target
+
+
+TARGETS: dict[str, Any] = {
+    target.name: target for target in (RequestBudget, RemoteEven, BestAccuracy, FalseAlarmRate, LowestCost)
+}

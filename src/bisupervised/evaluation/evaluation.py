@@ -1,0 +1,373 @@
+"""Everything `evaluate` knows about two models on recorded rows: arrays in, numbers out, no model called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bisupervised.decision import check_threshold
+from bisupervised.errors import InputError, TableError
+from bisupervised.evaluation import system
+from bisupervised.evaluation.auc_rac import AucRac, auc_rac
+from bisupervised.evaluation.auroc import auroc
+from bisupervised.evaluation.cautions import warnings_of
+from bisupervised.evaluation.deferral_order import DeferralOrder
+from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate, bootstrap_of_objective
+from bisupervised.evaluation.objectives import ACCURACY, Graded, Objective, Scored
+from bisupervised.evaluation.request_accuracy import (
+    OperatingPoint,
+    RequestAccuracyCurve,
+    oracle_area,
+    oracle_curve,
+    request_accuracy_curve,
+)
+from bisupervised.evaluation.risk_coverage import RiskCoverage, risk_coverage
+from bisupervised.evaluation.supervised import SupervisedRow, s_beta, supervised_table
+from bisupervised.evaluation.system import Decided, SystemFigures, paired_difference, system_figures
+from bisupervised.records import AnyArray, FloatArray, LevelName, Route, RouteArray
+from bisupervised.table import Table
+
+FALSE_ALARM_TARGETS = (0.01, 0.05, 0.1)
+REQUEST_RATES = (0.3, 0.5, 0.7)
+
+
+@dataclass(frozen=True, slots=True)
+class Complementarity:
+    """Which of the two models is correct, as shares of all labelled inputs."""
+
+    both: float
+    only_local: float
+    only_remote: float
+    neither: float
+
+    @property
+    def complementarity(self) -> float:
+        """Share of inputs where exactly one model is correct [WT]."""
+        return self.only_local + self.only_remote
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SupervisorFigures:
+    """How well one level's confidence tells correct from wrong predictions."""
+
+    auroc: Estimate  #: over all inputs
+    auroc_deferred: Estimate  #: over the deferred ones: all that the 2nd level ever sees
+    risk_coverage: RiskCoverage
+    distinct: int  #: how many different confidences there are; 1 is a constant supervisor
+    missing: int  #: inputs without confidence
+    failed: int  #: inputs for which the model gave no usable output
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CurveFigures:
+    """The request-accuracy curve and what is read off it."""
+
+    curve: RequestAccuracyCurve
+    auc_rac: AucRac
+    remote_even: OperatingPoint
+    best: OperatingPoint
+    oracle_rates: FloatArray
+    oracle_accuracy: FloatArray
+    captured_gain: float  #: share of the oracle's area above random deferral that the supervisor captures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """All figures of one evaluation. A figure that is not known is NaN, or None for a whole part."""
+
+    n: int
+    n_labelled: int
+    objective: str
+    local_threshold: float
+    remote_threshold: float
+    systems: dict[str, SystemFigures]  #: local_only, remote_only, bisupervised, and supervised baselines
+    versus_remote_only: Estimate  #: system accuracy of the cascade minus remote-only, paired
+    supervised_versus: dict[str, Estimate]  #: supervised accuracy minus each supervised baseline's, at equal coverage
+    curves: CurveFigures | None  #: None when the remote model was not asked about every labelled row
+    supervisors: dict[str, SupervisorFigures]
+    complementarity: Complementarity | None
+    break_even_latency: float  #: request rate below which the cascade is faster than remote-only
+    break_even_cost: float  #: request rate below which it is cheaper
+    supervised_rows: Sequence[SupervisedRow]
+    warnings: Sequence[str]
+    notes: Sequence[str]
+
+
+def evaluate_at(
+    table: Table,
+    local_threshold: float,
+    remote_threshold: float,
+    *,
+    objective: Objective | None = None,
+    abstention_cost: float = 0.0,
+    seed: int = 0,
+) -> Evaluation:
+    """Every figure of the two models, their supervisors and the cascade at these thresholds.
+
+    `objective` is accuracy by default. `abstention_cost` is what a rejected input costs besides (a person's
+    time, a fallback), in currency units.
+    """
+    check_threshold(local_threshold, "local threshold")
+    check_threshold(remote_threshold, "remote threshold")
+    table = graded_table(table, objective)
+    notes = list(table.notes)
+    decided = _systems(table, local_threshold, remote_threshold, abstention_cost, notes)
+    figures = {name: system_figures(one) for name, one in decided.items()}
+    if isinstance(objective, Scored):
+        figures = {name: _scored(table, decided[name], one, objective, seed) for name, one in figures.items()}
+    curves = _curves(table, objective, notes)
+    supervisors = _supervisors(table, decided["bisupervised"])
+    labelled = ~np.isnan(table.correct("local")) | ~np.isnan(table.correct("remote"))
+    evaluation = Evaluation(
+        n=len(table),
+        n_labelled=int(labelled.sum()),
+        objective=ACCURACY if objective is None else objective.name,
+        local_threshold=float(local_threshold),
+        remote_threshold=float(remote_threshold),
+        systems=figures,
+        versus_remote_only=_versus_remote_only(table, decided, objective, seed),
+        supervised_versus=_supervised_versus(decided),
+        curves=curves,
+        supervisors=supervisors,
+        complementarity=_complementarity(table) if curves is not None else None,
+        break_even_latency=system.break_even_rate(system.latency_of(table.local), system.latency_of(table.remote)),
+        break_even_cost=system.break_even_rate(table.local.cost, table.remote.cost),
+        supervised_rows=_supervised_rows(table, curves) if not isinstance(objective, Scored) else (),
+        warnings=(),
+        notes=notes,
+    )
+    return replace(evaluation, warnings=warnings_of(evaluation))
+
+
+def graded_table(table: Table, objective: Objective | None) -> Table:
+    """The table with the objective's grades as correctness; unchanged for accuracy and scored objectives."""
+    if objective is None:
+        return table
+    if table.labels is None:
+        raise TableError(f"{objective.name} needs labels and predictions; the table has correctness columns only")
+    if not isinstance(objective, Graded):
+        return table
+    known = ~np.isnan(replace(table, local_correct=None, remote_correct=None).correct("local"))
+    grades = {}
+    for name in LevelName:
+        rows = table.level(name)
+        graded = np.full(len(table), np.nan)
+        use = known & rows.asked
+        graded[use] = objective.grades(table.labels[use], rows.predictions[use])
+        grades[name] = graded
+    return replace(table, local_correct=grades[LevelName.LOCAL], remote_correct=grades[LevelName.REMOTE])
+
+
+def _systems(
+    table: Table, local_threshold: float, remote_threshold: float, abstention_cost: float, notes: list[str]
+) -> dict[str, Decided]:
+    routes = recorded_routes(table)
+    if routes is not None and not table.remote.asked.all():
+        cascade = system.as_routed(table, routes, abstention_cost=abstention_cost)
+        notes.append(
+            "the remote model was asked about the deferred inputs only, so the cascade's figures are those of the "
+            "routes it took, and remote-only is not known"
+        )
+    else:
+        cascade = system.bisupervised(table, local_threshold, remote_threshold, abstention_cost=abstention_cost)
+    coverage = float(np.mean(cascade.routes != Route.REJECTED))
+    local_at = threshold_for_coverage(table.local.confidences, coverage)
+    decided = {
+        "local_only": system.local_only(table),
+        "bisupervised": cascade,
+        "local_only_supervised": system.local_only(table, local_at, abstention_cost=abstention_cost),
+    }
+    if table.remote.asked.all():
+        remote_at = threshold_for_coverage(table.remote.confidences, coverage)
+        decided["remote_only"] = system.remote_only(table)
+        decided["remote_only_supervised"] = system.remote_only(table, remote_at, abstention_cost=abstention_cost)
+    order = ("local_only", "remote_only", "bisupervised", "local_only_supervised", "remote_only_supervised")
+    return {name: decided[name] for name in order if name in decided}
+
+
+def recorded_routes(table: Table) -> RouteArray | None:
+    """The routes a running system took, where the table holds them."""
+    column = table.extra.get("route")
+    if column is None:
+        return None
+    by_label = {route.label: route for route in Route}
+    try:
+        return np.array([by_label[str(value)] for value in column], dtype=np.uint8)
+    except KeyError as error:
+        raise TableError(f"the column route holds {error}; routes are {', '.join(by_label)}") from error
+
+
+def threshold_for_coverage(confidences: FloatArray, coverage: float) -> float:
+    """The largest threshold that accepts at least this share of the inputs."""
+    order = DeferralOrder.of(confidences)
+    rejected = np.concatenate([[0], order.ends])
+    index = int(np.searchsorted(rejected, (1.0 - coverage) * len(order) + 1e-9, side="right")) - 1
+    threshold = float(order.thresholds[index])
+    return -math.inf if math.isnan(threshold) else threshold
+
+
+def _supervised_versus(decided: dict[str, Decided]) -> dict[str, Estimate]:
+    """Differences in supervised accuracy at (about) equal coverage, by the ratio estimator's paired error."""
+    cascade = decided["bisupervised"]
+    differences: dict[str, Estimate] = {}
+    for name in ("local_only_supervised", "remote_only_supervised"):
+        if name in decided:
+            differences[name] = _ratio_difference(cascade, decided[name])
+    return differences
+
+
+def _ratio_difference(first: Decided, second: Decided) -> Estimate:
+    known = ~(np.isnan(first.correct) | np.isnan(second.correct))
+    parts = []
+    for one in (first, second):
+        accepted = (one.routes[known] != Route.REJECTED).astype(np.float64)
+        share = accepted.mean() if len(accepted) else 0.0
+        if share == 0.0:
+            return NOT_KNOWN
+        ratio = float((accepted * one.correct[known]).mean() / share)
+        # Linearised: the ratio's error is the mean of accepted * (correct - ratio) / share.
+        parts.append((ratio, accepted * (one.correct[known] - ratio) / share))
+    spread = parts[0][1] - parts[1][1]
+    half = 1.959963984540054 * float(np.std(spread, ddof=1)) / math.sqrt(len(spread)) if len(spread) > 1 else math.nan
+    value = parts[0][0] - parts[1][0]
+    return Estimate(value, value - half, value + half)
+
+
+def _versus_remote_only(
+    table: Table, decided: dict[str, Decided], objective: Objective | None, seed: int
+) -> Estimate:
+    if "remote_only" not in decided:
+        return NOT_KNOWN
+    if isinstance(objective, Scored):
+        first, second = (_answers(table, decided[name]) for name in ("bisupervised", "remote_only"))
+        return bootstrap_of_objective(table.labels, [first, second], objective.score, seed=seed)
+    return paired_difference(decided["bisupervised"].correct, decided["remote_only"].correct)
+
+
+def _answers(table: Table, decided: Decided) -> AnyArray:
+    predictions: AnyArray = np.where(decided.requested, table.remote.predictions, table.local.predictions).astype(
+        object
+    )
+    return predictions
+
+
+def _scored(table: Table, decided: Decided, figures: SystemFigures, objective: Scored, seed: int) -> SystemFigures:
+    """The figures with a scored objective in the two places of accuracy."""
+    answers = _answers(table, decided)
+    accepted = decided.routes != Route.REJECTED
+    labels = table.labels
+    if labels is None:
+        raise InputError(f"{objective.name} needs labels")
+    supervised = bootstrap_of_objective(labels[accepted], [answers[accepted]], objective.score, seed=seed)
+    return replace(
+        figures,
+        system_accuracy=bootstrap_of_objective(labels, [answers], objective.score, seed=seed),
+        supervised_accuracy=supervised,
+        s_beta={key: s_beta(supervised.value, figures.coverage.value, float(key)) for key in figures.s_beta},
+    )
+
+
+def _curves(table: Table, objective: Objective | None, notes: list[str]) -> CurveFigures | None:
+    complete = table.complete
+    labelled = ~np.isnan(table.correct("local"))
+    if not complete.any() or (labelled & ~complete).any():
+        if labelled.any():
+            notes.append(
+                f"the request-accuracy curve needs both models' answers to the same labelled inputs: "
+                f"{int((labelled & ~complete).sum())} of {int(labelled.sum())} labelled rows have no remote answer. "
+                f"`bisupervised record` asks for them"
+            )
+        else:
+            notes.append("no row has a label: only request rates, coverage, cost and latency are known")
+        return None
+    rows = table.take(complete)
+    confidence = rows.local.confidences
+    left, right = _as_flags(rows.correct("local")), _as_flags(rows.correct("remote"))
+    order = DeferralOrder.of(confidence)
+    if isinstance(objective, Scored):
+        curve = scored_curve(rows, objective)
+        value = (curve.area() - curve.local_only) / (curve.remote_only - curve.local_only or math.nan)
+        area = AucRac(value, math.nan, curve.area(), curve.local_only, curve.remote_only)
+        captured = math.nan
+    else:
+        curve = request_accuracy_curve(confidence, left, right, order=order)
+        area = auc_rac(confidence, left, right, order=order)
+        random_area = (area.local_only + area.remote_only) / 2.0
+        room = oracle_area(left, right) - random_area
+        captured = (area.area - random_area) / room if room > 0 else math.nan
+    rates = np.linspace(0.0, 1.0, 201)
+    return CurveFigures(
+        curve, area, curve.remote_even(), curve.best(), rates, oracle_curve(rates, left, right), captured
+    )
+
+
+def _as_flags(correct: FloatArray) -> AnyArray:
+    """Booleans where all grades are 0 or 1: exact counts instead of sums of floats."""
+    return correct.astype(np.bool_) if np.isin(correct, (0.0, 1.0)).all() else correct
+
+
+def scored_curve(table: Table, objective: Scored, *, points: int = 101) -> RequestAccuracyCurve:
+    """The curve of an objective over all predictions at once, on a grid of request rates."""
+    if table.labels is None:
+        raise InputError(f"{objective.name} needs labels")
+    order = DeferralOrder.of(table.local.confidences)
+    ends = np.concatenate([[0], order.ends])
+    picks = np.unique(np.searchsorted(ends, np.linspace(0, len(order), points)))
+    answers = table.local.predictions.astype(object)
+    scores, done = [], 0
+    for pick in picks:
+        rows = order.order[done : ends[pick]]
+        answers[rows] = table.remote.predictions[rows]
+        done = int(ends[pick])
+        scores.append(objective.score(table.labels, answers))
+    return RequestAccuracyCurve(ends[picks] / len(order), np.array(scores), order.thresholds[picks])
+
+
+def _supervisors(table: Table, cascade: Decided) -> dict[str, SupervisorFigures]:
+    figures = {}
+    for name in LevelName:
+        rows, correct = table.level(name), table.correct(name)
+        known = ~np.isnan(correct)
+        if not known.any():
+            continue
+        confidences, right = rows.confidences[known], _as_flags(correct[known])
+        deferred = cascade.requested[known]
+        order = DeferralOrder.of(confidences)
+        on_deferred = auroc(confidences[deferred], right[deferred]) if deferred.any() else NOT_KNOWN
+        figures[name.value] = SupervisorFigures(
+            auroc=auroc(confidences, right, order=order),
+            auroc_deferred=on_deferred,
+            risk_coverage=risk_coverage(confidences, right, order=order),
+            distinct=len(order.ends) - (1 if order.never else 0),
+            missing=int(np.isnan(rows.confidences[rows.asked]).sum()),
+            failed=int(sum(error is not None for error in rows.errors)),
+        )
+    return figures
+
+
+def _complementarity(table: Table) -> Complementarity:
+    rows = table.take(table.complete)
+    local, remote = rows.correct("local") >= 0.5, rows.correct("remote") >= 0.5
+    return Complementarity(
+        both=float(np.mean(local & remote)),
+        only_local=float(np.mean(local & ~remote)),
+        only_remote=float(np.mean(~local & remote)),
+        neither=float(np.mean(~local & ~remote)),
+    )
+
+
+def _supervised_rows(table: Table, curves: CurveFigures | None) -> Sequence[SupervisedRow]:
+    if curves is None:
+        return ()
+    points = {
+        "remote-even": curves.remote_even.local_threshold,
+        "best": curves.best.local_threshold,
+    }
+    for request_rate in REQUEST_RATES:
+        point = curves.curve.within_budget(request_rate)
+        if point is not None:
+            points[f"{request_rate:g} requests"] = point.local_threshold
+    return supervised_table(table.take(table.complete), points, FALSE_ALARM_TARGETS)
