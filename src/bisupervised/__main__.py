@@ -1,0 +1,6 @@
+"""`python -m bisupervised`."""
+
+from bisupervised.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

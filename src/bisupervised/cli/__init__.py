@@ -1,0 +1,46 @@
+"""The command line: one thin file per command, each parsing, calling and printing, no more."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from bisupervised import __version__
+from bisupervised.cli import calibrate, demo, doctor, evaluate, predict, record, study
+from bisupervised.errors import BiSupervisedError
+
+_COMMANDS = (demo, record, evaluate, calibrate, predict, study, doctor)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="bisupervised",
+        description="A small local model first, a large remote one where it pays, and a supervisor on each.",
+        epilog="Start with `bisupervised demo`, or with `bisupervised evaluate YOUR.csv`.",
+    )
+    parser.add_argument("--version", action="version", version=f"bisupervised {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. 0: done; 1: the answer is a no (a check failed); 2: the input cannot be used."""
+    args = build_parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except BiSupervisedError as error:
+        print(f"bisupervised: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bisupervised: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status

@@ -1,0 +1,140 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bisupervised.calibration import BestAccuracy, LowestCost, RemoteEven, RequestBudget, Target
+from bisupervised.errors import InputError
+from bisupervised.quantifiers import quantifier_by_name, quantifier_names
+from bisupervised.sources import read_table
+from bisupervised.table import Table
+
+SOURCE_HELP = (
+    "rows: CSV, Parquet, JSON lines or a decision log (file or sqlite:///path). Columns: id, label, and for local_ "
+    "and remote_ each: prediction, confidence (or proba_<class>, or token_logprobs), latency_s, supervisor_s, "
+    "cost, error; or local_correct and remote_correct in place of label and predictions"
+)
+
+
+def add_source(parser: argparse.ArgumentParser, *, two_files: bool = True) -> None:
+    """The one positional argument, and how to read it."""
+    parser.add_argument("source", metavar="SOURCE", type=Path if not two_files else str, help=SOURCE_HELP)
+    if two_files:
+        parser.add_argument(
+            "remote_source",
+            metavar="REMOTE_SOURCE",
+            nargs="?",
+            help="when the models' predictions are in two files: the remote model's, joined on id",
+        )
+    parser.add_argument(
+        "--columns",
+        metavar="OURS=YOURS",
+        action="append",
+        default=[],
+        help="what a column is called in your file, as in --columns local_confidence=score_a (may be repeated, "
+        "or separated by commas)",
+    )
+    parser.add_argument("--local-cost", type=float, metavar="COST", help="cost of one local prediction")
+    parser.add_argument("--remote-cost", type=float, metavar="COST", help="cost of one remote prediction")
+    for level in ("local", "remote"):
+        parser.add_argument(
+            f"--{level}-quantifier",
+            metavar="NAME",
+            help=f"how to read the {level} confidence from probabilities or token log-probabilities: "
+            f"{', '.join(quantifier_names())}",
+        )
+
+
+def table_of(args: argparse.Namespace) -> Table:
+    """The table that the source options name."""
+    costs = {level: getattr(args, f"{level}_cost") for level in ("local", "remote")}
+    quantifiers = {level: getattr(args, f"{level}_quantifier") for level in ("local", "remote")}
+    return read_table(
+        args.source,
+        args.remote_source,
+        rename=renamed(args.columns),
+        costs={level: cost for level, cost in costs.items() if cost is not None},
+        quantifiers={level: quantifier_by_name(name) for level, name in quantifiers.items() if name},
+    )
+
+
+def renamed(pairs: list[str]) -> dict[str, str]:
+    """`["local_confidence=score_a,id=key"]` as a mapping of our names to theirs."""
+    names = {}
+    for pair in (part for given in pairs for part in given.split(",")):
+        ours, equals, theirs = pair.partition("=")
+        if not equals or not ours or not theirs:
+            raise InputError(f"--columns takes OURS=YOURS, as in local_confidence=score_a; got {pair!r}")
+        names[ours.strip()] = theirs.strip()
+    return names
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """What calibration aims at."""
+    group = parser.add_argument_group("target", "what the thresholds are chosen for, on one part of the rows")
+    group.add_argument(
+        "--target",
+        choices=["remote-even", "best-accuracy", "request-budget", "lowest-cost"],
+        help="remote-even (default): the fewest requests that are as accurate as the remote model alone",
+    )
+    group.add_argument(
+        "--max-request-rate", type=float, metavar="SHARE", help="request budget: at most this share, as in 0.3"
+    )
+    group.add_argument(
+        "--false-alarm-rate",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="2nd level: reject at most this share of the correct predictions (default 0.05; the paper's FPR)",
+    )
+    group.add_argument("--no-second-level", action="store_true", help="accept every remote prediction")
+    for what in ("error", "abstention", "request"):
+        group.add_argument(f"--{what}-cost", type=float, metavar="COST", help=f"lowest cost: of one {what}")
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="share of rows that judge and do not choose (default 0.5)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the split and of intervals (default 0)")
+    parser.add_argument("--objective", default="accuracy", help="accuracy (default), exact_match or macro_f1")
+
+
+def target_of(args: argparse.Namespace) -> Target:
+    """The target that the options name."""
+    false_alarm_rate = None if args.no_second_level else args.false_alarm_rate
+    costs = (args.error_cost, args.abstention_cost, args.request_cost)
+    name = args.target or ("request-budget" if args.max_request_rate is not None else "remote-even")
+    if args.max_request_rate is not None and name != "request-budget":
+        raise InputError("--max-request-rate goes with --target request-budget")
+    if name == "request-budget":
+        if args.max_request_rate is None:
+            raise InputError("a request budget needs --max-request-rate, as in --max-request-rate 0.3")
+        return RequestBudget(args.max_request_rate, false_alarm_rate)
+    if name == "lowest-cost":
+        if any(cost is None for cost in costs):
+            raise InputError("the lowest cost needs --error-cost, --abstention-cost and --request-cost")
+        return LowestCost(*costs)
+    return BestAccuracy(false_alarm_rate) if name == "best-accuracy" else RemoteEven(false_alarm_rate)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Plain JSON on standard output; numbers that are not known are null."""
+    print(json.dumps(_plain(values), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)

@@ -1,0 +1,358 @@
+"""`cascade.toml` -> running systems: the only place where things are put together from a file.
+
+    [[cascade]]
+    name = "reviews"
+    thresholds = "thresholds.toml"          # written by `bisupervised calibrate`
+
+    [cascade.local]
+    model = "onnx"                          # function | onnx | http_json | openai | recorded
+    path = "local.onnx"
+    classes = ["negative", "positive"]
+    prepare = "my_models:to_arrays"         # inputs -> arrays, in a file beside this one
+    quantifier = "max_softmax"
+
+    [cascade.remote]
+    model = "openai"
+    base_url = "https://example.com/v1"
+    model_name = "large-1"
+    api_key_env = "OPENAI_API_KEY"
+    prompt = "Is this review positive or negative?\\n{input}\\nAnswer:"
+    labels = { positive = ["positive", "pos"], negative = ["negative", "neg"] }
+    quantifier = "label_probability"
+
+    [cascade.fallback]
+    kind = "default"                        # raise | default | call | queue
+    answer = "unknown"
+
+    [cascade.log]
+    path = "decisions.db"
+
+`${NAME}` in any text is the environment variable NAME. Paths are relative to the file. Every problem of a file is
+reported at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bisupervised.calibration import Thresholds
+from bisupervised.cascade import BiSupervised, Level
+from bisupervised.decision_log import DecisionLog, PendingInputs
+from bisupervised.errors import BiSupervisedError, ConfigError
+from bisupervised.fallback import Call, Default, Fallback, HandOver, Raise
+from bisupervised.models import (
+    Concurrency,
+    FunctionModel,
+    HttpJsonModel,
+    OnnxModel,
+    OpenAIModel,
+    RecordedModel,
+    RecordingCache,
+    Retry,
+    Timeout,
+)
+from bisupervised.models.port import Model
+from bisupervised.probability_calibration import TemperatureScaling
+from bisupervised.quantifiers import LabelProbability, Quantifier, quantifier_by_name
+from bisupervised.sources import read_table
+from bisupervised.supervisor import Supervisor
+
+_SYSTEM_KEYS = {"name", "thresholds", "local", "remote", "fallback", "log"}
+_LEVEL_KEYS = {
+    "model",
+    "quantifier",
+    "temperature",
+    "never_trust",
+    "cost_per_input",
+    "labels",
+    "normalise",
+    "timeout_s",
+    "attempts",
+    "max_concurrency",
+    "cache",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Configured:
+    """One cascade of a configuration file, built."""
+
+    name: str
+    system: BiSupervised
+    thresholds: Thresholds
+
+    def close(self) -> None:
+        """Stop the system's event loop and close its log."""
+        self.system.close()
+        if isinstance(self.system.log, DecisionLog):
+            self.system.log.close()
+
+
+def load_config(path: str | Path) -> list[Configured]:
+    """Build every cascade of a file. Raises `ConfigError` naming every problem found."""
+    path = Path(path)
+    builder = _Builder(path.parent)
+    values = _read(path, builder.problems)
+    sections = values.get("cascade", [])
+    if not isinstance(sections, list) or not sections:
+        builder.problems.append("there is no [[cascade]] section")
+        sections = []
+    built = [one for section in sections if (one := builder.cascade(section)) is not None]
+    names = [one.name for one in built]
+    builder.problems += [f"two cascades are called {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
+    if builder.problems:
+        for one in built:
+            one.close()
+        raise ConfigError(f"{path}: " + f"\n{path}: ".join(builder.problems))
+    return built
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no configuration file {path}") from error
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a readable TOML file: {error}") from error
+    expanded: dict[str, Any] = _expand(values, problems)
+    return expanded
+
+
+def _expand(value: Any, problems: list[str]) -> Any:
+    """Every `${NAME}` replaced by the environment variable of that name."""
+    if isinstance(value, dict):
+        return {key: _expand(item, problems) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, problems) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            problems.append(f"the environment variable {match[1]} is not set")
+        return os.environ.get(match[1], "")
+
+    return re.sub(r"\$\{(\w+)\}", variable, value)
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Builds the parts of a file and gathers what is wrong with them."""
+
+    folder: Path
+    problems: list[str] = field(default_factory=list)
+
+    def cascade(self, section: Mapping[str, Any]) -> Configured | None:
+        name = str(section.get("name", ""))
+        where = f"cascade {name!r}" if name else "a cascade without a name"
+        before = len(self.problems)
+        if not name:
+            self.problems.append("every [[cascade]] needs a name")
+        self._unknown_keys(where, section, _SYSTEM_KEYS)
+        thresholds = self._try(where, lambda: self._thresholds(section.get("thresholds")))
+        levels = {
+            level: self._level(f"{where}, {level}", section.get(level), thresholds, level)
+            for level in ("local", "remote")
+        }
+        fallback = self._try(f"{where}, fallback", lambda: self._fallback(section.get("fallback", {})))
+        local, remote = levels["local"], levels["remote"]
+        if len(self.problems) > before or local is None or remote is None or thresholds is None:
+            return None
+        log = self._try(f"{where}, log", lambda: self._log(section.get("log"), thresholds))
+        if len(self.problems) > before:
+            return None
+        return Configured(name, BiSupervised(local, remote, fallback, log=log), thresholds)
+
+    def _try(self, where: str, build: Callable[[], Any]) -> Any:
+        try:
+            return build()
+        except KeyError as error:
+            self.problems.append(f"{where}: {error.args[0]} is missing")
+        except (BiSupervisedError, TypeError, ValueError, OSError) as error:
+            self.problems.append(f"{where}: {error}")
+        return None
+
+    def _unknown_keys(self, where: str, section: Mapping[str, Any], known: set[str]) -> None:
+        unknown = sorted(set(section) - known)
+        if unknown:
+            self.problems.append(f"{where}: unknown {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+
+    def _thresholds(self, value: Any) -> Thresholds:
+        if isinstance(value, Mapping):
+            return Thresholds(value["local"], value["remote"])
+        if value is None:
+            raise ConfigError(
+                "thresholds are missing: name the file that `bisupervised calibrate` wrote, or give "
+                "{ local = …, remote = … }"
+            )
+        return Thresholds.load(self.folder / str(value))
+
+    def _level(self, where: str, section: Any, thresholds: Thresholds | None, level: str) -> Level | None:
+        if not isinstance(section, Mapping):
+            self.problems.append(f"{where}: the section is missing")
+            return None
+        kind = section.get("model")
+        if kind not in _MODELS:
+            self.problems.append(f"{where}: model is one of {', '.join(_MODELS)}, not {kind!r}")
+            return None
+        build, keys = _MODELS[kind]
+        self._unknown_keys(where, section, _LEVEL_KEYS | keys)
+        model = self._try(where, lambda: self._wrapped(build(self, section, level), section))
+        threshold = getattr(thresholds, level, float("inf"))
+        supervisor = self._try(where, lambda: self._supervisor(section, threshold))
+        if model is None or supervisor is None:
+            return None
+        cost = float(section.get("cost_per_input", 0.0))
+        built: Level | None = self._try(where, lambda: Level(model, supervisor, cost=cost))
+        return built
+
+    def _wrapped(self, model: Model, section: Mapping[str, Any]) -> Model:
+        """The model in its wrappers, the innermost first: one try is timed, then retried, bounded, recorded."""
+        if "timeout_s" in section:
+            model = Timeout(model, float(section["timeout_s"]))
+        if "attempts" in section:
+            model = Retry(model, attempts=int(section["attempts"]))
+        if "max_concurrency" in section:
+            model = Concurrency(model, int(section["max_concurrency"]))
+        if "cache" in section:
+            model = RecordingCache(model, self.folder / section["cache"])
+        return model
+
+    def _supervisor(self, section: Mapping[str, Any], threshold: float) -> Supervisor:
+        temperature = section.get("temperature")
+        return Supervisor(
+            self._quantifier(section),
+            threshold,
+            temperature=None if temperature is None else TemperatureScaling(float(temperature)),
+            never_trust=frozenset(section.get("never_trust", ())),
+        )
+
+    def _quantifier(self, section: Mapping[str, Any]) -> Quantifier:
+        name = section.get("quantifier", "max_softmax")
+        if name == LabelProbability.name:
+            return LabelProbability(section["labels"], normalise=bool(section.get("normalise", False)))
+        return quantifier_by_name(name)
+
+    def _fallback(self, section: Mapping[str, Any]) -> Fallback:
+        kind = section.get("kind", "raise")
+        if kind == "default":
+            return Default(section["answer"])
+        if kind == "call":
+            return Call(self.load(section["function"]))
+        if kind == "queue":
+            queue = PendingInputs(self.folder / section["path"])
+            return HandOver(queue, only_failures=bool(section.get("only_failures", False)))
+        if kind == "raise":
+            return Raise()
+        raise ConfigError(f"kind is raise, default, call or queue, not {kind!r}")
+
+    def _log(self, section: Mapping[str, Any] | None, thresholds: Thresholds) -> DecisionLog | None:
+        if section is None:
+            return None
+        return DecisionLog(
+            self.folder / section["path"],
+            store_inputs=bool(section.get("store_inputs", False)),
+            thresholds_id=thresholds.id,
+        )
+
+    def load(self, name: str) -> Any:
+        """`module:attribute`, from a file beside the configuration or an installed package."""
+        module, _, attribute = str(name).partition(":")
+        if not attribute:
+            raise ConfigError(f"{name!r} must read module:attribute")
+        folder = str(self.folder.resolve())
+        sys.path.insert(0, folder)
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{name} cannot be loaded: {error}") from error
+        finally:
+            sys.path.remove(folder)
+
+
+def _function(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
+    loaded = builder.load(section["function"])
+    if hasattr(loaded, "provides"):  # a model of any kind, built in the module
+        model: Model = loaded
+        return model
+    return FunctionModel(loaded, classes=section.get("classes"), name=section["function"])
+
+
+def _onnx(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
+    given = {key: section[key] for key in ("classes", "output", "softmax", "renormalise") if key in section}
+    if "prepare" in section:
+        given["prepare"] = builder.load(section["prepare"])
+    return OnnxModel(builder.folder / section["path"], **given)
+
+
+def _http_json(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
+    given = {key: section[key] for key in ("headers", "max_batch", "cost_per_input", "provides") if key in section}
+    for key in ("request", "read"):
+        if key in section:
+            given[key] = builder.load(section[key])
+    return HttpJsonModel(section["url"], **given)
+
+
+def _openai(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
+    plain = ("api_key_env", "route", "max_tokens", "temperature", "extra", "headers")
+    prices = ("prompt_price", "completion_price", "cached_prompt_price")
+    given = {key: section[key] for key in (*plain, *prices) if key in section}
+    if "labels" in section:
+        given["read_label"] = LabelProbability(section["labels"]).label_of
+        given["top_logprobs"] = 5
+    if "top_logprobs" in section:
+        given["top_logprobs"] = int(section["top_logprobs"])
+    if "prompt" in section:
+        given["prompt"] = _Template(section["prompt"])
+    return OpenAIModel(section["model_name"], section["base_url"], **given)
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A prompt with `{input}` in it."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if "{input}" not in self.text:
+            raise ConfigError("the prompt must contain {input}")
+
+    def __call__(self, x: Any) -> str:
+        return self.text.replace("{input}", str(x))
+
+
+def _recorded(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
+    return RecordedModel.from_table(read_table(builder.folder / section["path"]), level)
+
+
+_MODELS: dict[str, tuple[Callable[[_Builder, Mapping[str, Any], str], Model], set[str]]] = {
+    "function": (_function, {"function", "classes"}),
+    "onnx": (_onnx, {"path", "classes", "prepare", "output", "softmax", "renormalise"}),
+    "http_json": (_http_json, {"url", "headers", "max_batch", "provides", "request", "read"}),
+    "openai": (
+        _openai,
+        {
+            "base_url",
+            "model_name",
+            "api_key_env",
+            "route",
+            "prompt",
+            "top_logprobs",
+            "max_tokens",
+            "extra",
+            "headers",
+            "prompt_price",
+            "completion_price",
+            "cached_prompt_price",
+        },
+    ),
+    "recorded": (_recorded, {"path"}),
+}
