@@ -1,0 +1,1 @@
+"""Studies: recorded or live runs of both levels, compared with published numbers."""
