@@ -7,10 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from bisupervised.errors import ReplyUnreadable
-from bisupervised.models.outputs import as_column, output_from_probabilities
+from bisupervised.models.outputs import empty_output, output_from_result
 from bisupervised.records import Evidence, ModelOutput
 
 
@@ -18,7 +15,7 @@ from bisupervised.records import Evidence, ModelOutput
 class FunctionModel:
     """Wraps `function(inputs)`, plain or a coroutine function.
 
-    The function takes a list of n inputs and returns one of: class probabilities (n, classes); a pair
+    The function takes a list of n > 0 inputs and returns one of: class probabilities (n, classes); a pair
     (predictions, confidences) of length n each; or a `ModelOutput`. With probabilities, the prediction is the
     entry of `classes` (default: 0, 1, …) with the largest one, the first at ties.
 
@@ -34,6 +31,8 @@ class FunctionModel:
     provides: frozenset[Evidence] = frozenset(Evidence)
 
     def predict(self, inputs: Sequence[Any]) -> ModelOutput | Awaitable[ModelOutput]:
+        if len(inputs) == 0:  # few functions expect that
+            return empty_output(self.provides, self.classes)
         result = self.function(inputs)
         return self._later(result, len(inputs)) if inspect.isawaitable(result) else self._read(result, len(inputs))
 
@@ -41,19 +40,4 @@ class FunctionModel:
         return self._read(await result, n)
 
     def _read(self, result: Any, n: int) -> ModelOutput:
-        if isinstance(result, ModelOutput):
-            output = result
-        elif isinstance(result, tuple) and len(result) == 2:
-            predictions, confidences = result
-            output = ModelOutput(
-                as_column(predictions), confidences=np.asarray(confidences, dtype=np.float64).reshape(-1)
-            )
-            if len(confidences) != len(predictions):
-                raise ReplyUnreadable(
-                    f"{self.name} gave {len(predictions)} predictions and {len(confidences)} confidences"
-                )
-        else:
-            output = output_from_probabilities(result, self.classes, model=self.name)
-        if len(output) != n:
-            raise ReplyUnreadable(f"{self.name} was given {n} inputs and answered {len(output)}")
-        return output
+        return output_from_result(result, n, self.classes, model=self.name)

@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from bisupervised.errors import ModelError, ReplyUnreadable
-from bisupervised.records import ModelOutput
+from bisupervised.errors import InputError, ModelError, ReplyUnreadable
+from bisupervised.records import Evidence, ModelOutput
+
+#: The column of a `ModelOutput` that holds each kind of evidence.
+EVIDENCE_COLUMNS = {
+    Evidence.PROBABILITIES: "probabilities",
+    Evidence.TOKEN_LOGPROBS: "token_logprobs",
+    Evidence.TOP_LOGPROBS: "top_logprobs",
+    Evidence.CONFIDENCE: "confidences",
+}
 
 
 def as_column(values: Iterable[Any]) -> np.ndarray[Any, Any]:
@@ -41,3 +49,68 @@ def output_from_probabilities(
     if len(labels) != p.shape[1]:
         raise ModelError(f"{model} gives {p.shape[1]} probabilities for {len(labels)} classes")
     return ModelOutput(predictions=labels[p.argmax(axis=1)], probabilities=p, classes=labels)
+
+
+def output_from_result(
+    result: Any, n: int, classes: Sequence[Any] | None = None, *, model: str = "the model"
+) -> ModelOutput:
+    """A model output for n inputs from class probabilities (n, classes), a pair (predictions, confidences) of
+    length n each, or a `ModelOutput`. Raises `ReplyUnreadable` when it is none of them, or not n long."""
+    if isinstance(result, ModelOutput):
+        output = result
+    elif isinstance(result, tuple) and len(result) == 2:
+        predictions, confidences = result
+        numbers = np.asarray(confidences, dtype=np.float64).reshape(-1)
+        if len(numbers) != len(predictions):
+            raise ReplyUnreadable(f"{model} gave {len(predictions)} predictions and {len(numbers)} confidences")
+        output = ModelOutput(as_column(predictions), confidences=numbers)
+    else:
+        output = output_from_probabilities(result, classes, model=model)
+    if len(output) != n:
+        raise ReplyUnreadable(f"{model} was given {n} inputs and answered {len(output)}")
+    return output
+
+
+def empty_output(
+    provides: Iterable[Evidence], classes: Sequence[Any] | None = None, *, width: int = 0
+) -> ModelOutput:
+    """The output for no inputs, with empty columns for the evidence that a model declares.
+
+    Without `classes`, the probabilities have `width` columns, for the classes 0, 1, …
+    """
+    provides = frozenset(provides)
+    labels = np.arange(width) if classes is None else as_column(classes)
+    has_probabilities = Evidence.PROBABILITIES in provides
+    return ModelOutput(
+        predictions=labels[:0] if has_probabilities else np.empty(0, dtype=object),
+        probabilities=np.empty((0, len(labels))) if has_probabilities else None,
+        classes=labels if has_probabilities else None,
+        token_logprobs=[] if Evidence.TOKEN_LOGPROBS in provides else None,
+        top_logprobs=[] if Evidence.TOP_LOGPROBS in provides else None,
+        confidences=np.empty(0) if Evidence.CONFIDENCE in provides else None,
+    )
+
+
+def evidence_in(output: ModelOutput) -> frozenset[Evidence]:
+    """The evidence that an output really holds: at least one row with something other than NaN or nothing."""
+    given = set()
+    for evidence, name in EVIDENCE_COLUMNS.items():
+        column = getattr(output, name)
+        if column is None:
+            continue
+        if isinstance(column, np.ndarray) and column.dtype.kind == "f":
+            holds = not np.isnan(column).all() if column.size else False
+        else:
+            holds = any(len(row) > 0 for row in column)
+        if holds:
+            given.add(evidence)
+    return frozenset(given)
+
+
+def check_batch(inputs: Sequence[Any], max_batch: int | None, model: str) -> None:
+    """Raises `InputError` for more inputs than one call may hold."""
+    if max_batch is not None and len(inputs) > max_batch:
+        raise InputError(
+            f"{model} takes at most {max_batch} inputs in one call, not {len(inputs)}; a system's predict_many "
+            f"makes calls of the right size"
+        )

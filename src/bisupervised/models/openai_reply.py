@@ -1,0 +1,161 @@
+"""Reading the replies of OpenAI-compatible endpoints: text, token log-probabilities, usage.
+
+Servers differ. The chat route gives `logprobs.content[i].{token, logprob, top_logprobs[]}`, the completions
+route `logprobs.{tokens, token_logprobs, top_logprobs[{}]}`; llama.cpp gives the first shape on both routes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bisupervised.errors import InputError, ReplyUnreadable
+from bisupervised.records import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of an answer. Log-probabilities are natural; NaN: not given."""
+
+    text: str
+    logprob: float
+    alternatives: Mapping[str, float]  #: token -> log-probability, as given; empty when not given
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a request used; NaN: the reply does not say."""
+
+    prompt: float = math.nan
+    completion: float = math.nan
+    cached: float = 0.0  #: of the prompt's tokens, those read from the provider's cache
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Currency units for a million tokens. `cached` (default: `prompt`) is that of cached prompt tokens."""
+
+    prompt: float
+    completion: float
+    cached: float | None = None
+
+    def __post_init__(self) -> None:
+        for price in (self.prompt, self.completion, self.cached):
+            if price is not None and not (math.isfinite(price) and price >= 0.0):
+                raise InputError(f"a price is a number, 0 or above, not {price}")
+
+    def cost(self, usage: Usage) -> float:
+        """Currency units; NaN when the usage is not known.
+
+        >>> Prices(prompt=2.5, completion=10.0, cached=1.25).cost(Usage(prompt=1000, completion=100, cached=400))
+        0.003
+        """
+        cached = min(usage.cached, usage.prompt) if usage.cached > 0.0 else 0.0
+        cached_price = self.prompt if self.cached is None else self.cached
+        total = (usage.prompt - cached) * self.prompt + cached * cached_price + usage.completion * self.completion
+        return total / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reply says: the text, or why there is none (`problem`), its tokens and its usage."""
+
+    text: str | None
+    tokens: Sequence[Token] = ()
+    usage: Usage = field(default_factory=Usage)
+    problem: str | None = None
+
+    @property
+    def token_logprobs(self) -> FloatArray:
+        """(tokens,) natural logarithms, NaN where one is not given; empty when none is."""
+        return np.array([token.logprob for token in self.tokens], dtype=np.float64)
+
+    @property
+    def top_logprobs(self) -> Mapping[str, float]:
+        """token -> natural log-probability at the first token that is not white space; empty when not given.
+
+        The token that was written counts as one of the alternatives, also when it is not among the likeliest.
+        """
+        first = next((token for token in self.tokens if token.text.strip()), None)
+        if first is None or not first.alternatives:
+            return {}
+        alternatives = dict(first.alternatives)
+        if not math.isnan(first.logprob):
+            alternatives.setdefault(first.text, first.logprob)
+        return alternatives
+
+
+def read_answer(reply: Any) -> Answer:
+    """The answer in a reply. A reply without a readable text keeps its usage and says what is wrong."""
+    usage = read_usage(reply)
+    try:
+        choice = reply["choices"][0]
+        tokens = read_tokens(choice.get("logprobs"))
+        return Answer(_text(choice), tokens, usage)
+    except ReplyUnreadable as error:
+        return Answer(None, usage=usage, problem=str(error))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        problem = f"the reply has not the shape of a completion ({type(error).__name__}: {error})"
+        return Answer(None, usage=usage, problem=problem)
+
+
+def _text(choice: Mapping[str, Any]) -> str:
+    message = choice.get("message")
+    text = choice["text"] if message is None else message.get("content")
+    if isinstance(text, list):  # a few servers send the content in parts
+        text = "".join(part["text"] for part in text if part.get("type", "text") == "text")
+    if not isinstance(text, str) or not text.strip():
+        raise ReplyUnreadable(f"the reply holds no text (finish_reason: {str(choice.get('finish_reason'))[:40]})")
+    return text
+
+
+def read_tokens(logprobs: Any) -> list[Token]:
+    """The tokens of an answer in either shape; none when the reply has no log-probabilities."""
+    if not logprobs:
+        return []
+    if logprobs.get("content") is not None:
+        return [_chat_token(entry) for entry in logprobs["content"]]
+    values = logprobs.get("token_logprobs") or []
+    texts = logprobs.get("tokens") or [""] * len(values)
+    tops = logprobs.get("top_logprobs") or [None] * len(values)
+    return [
+        Token(str(text), _number(value), {str(token): _number(p) for token, p in (top or {}).items()})
+        for text, value, top in zip(texts, values, tops, strict=True)
+    ]
+
+
+def _chat_token(entry: Mapping[str, Any]) -> Token:
+    alternatives: dict[str, float] = {}
+    for other in entry.get("top_logprobs") or ():
+        token, logprob = str(other["token"]), _number(other["logprob"])
+        # Pieces of a character can look alike as text: together they have the mass of both.
+        known = alternatives.get(token)
+        alternatives[token] = logprob if known is None else float(np.logaddexp(known, logprob))
+    return Token(str(entry["token"]), _number(entry.get("logprob")), alternatives)
+
+
+def read_usage(reply: Any) -> Usage:
+    """The usage of a reply, NaN where it says nothing."""
+    usage = reply.get("usage") if isinstance(reply, Mapping) else None
+    if not isinstance(usage, Mapping):
+        return Usage()
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else math.nan
+    return Usage(
+        prompt=_count(usage.get("prompt_tokens")),
+        completion=_count(usage.get("completion_tokens")),
+        cached=0.0 if math.isnan(cached) else cached,
+    )
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _count(value: Any) -> float:
+    is_count = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return float(value) if is_count else math.nan

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bisupervised.cascade import BiSupervised, Level
+from bisupervised.errors import ConfigError, InputError, ModelStatusError
+from bisupervised.fallback import Default
+from bisupervised.models import FunctionModel, OpenAIModel
+from bisupervised.quantifiers import LabelProbability, TokenLikelihood
+from bisupervised.records import Evidence, Route
+from bisupervised.supervisor import Supervisor
+from models.asking import ask, failure_kinds
+from models.http_server import confidence_of
+
+TOKENS, TOP = Evidence.TOKEN_LOGPROBS, Evidence.TOP_LOGPROBS
+SHAPES = [("ok", "chat"), ("ok", "completions"), ("llamacpp", "chat"), ("llamacpp", "completions")]
+
+
+def model_at(server: Any, behaviour: str = "ok", **settings: Any) -> OpenAIModel:
+    return OpenAIModel("tiny", server.url(behaviour, ""), **settings)
+
+
+def sent(server: Any, x: Any = "hello", **settings: Any) -> Any:
+    return json.loads(ask(model_at(server, "echo", **settings), [x]).predictions[0])
+
+
+@pytest.mark.parametrize(("behaviour", "route"), SHAPES)
+def test_text_tokens_alternatives_and_usage_are_read_in_every_shape(server: Any, behaviour: str, route: Any) -> None:
+    output = ask(model_at(server, behaviour, route=route, top_logprobs=2), ["good film"])
+    p = confidence_of("good film")
+    assert output.predictions.tolist() == ["positive."]
+    np.testing.assert_allclose(output.token_logprobs[0], [math.log(0.99), math.log(p), -0.1])
+    # The leading line break is no answer: the alternatives are those of the first word.
+    assert output.top_logprobs[0] == pytest.approx({" positive": math.log(p), " other": math.log(1 - p + 1e-9)})
+    assert (output.prompt_tokens.tolist(), output.completion_tokens.tolist()) == ([9], [3])
+    assert not output.failures
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "top", "provides"), [(False, 0, set()), (True, 0, {TOKENS}), (True, 3, {TOKENS, TOP})]
+)
+def test_it_declares_and_gives_what_was_asked_for(server: Any, logprobs: bool, top: int, provides: Any) -> None:
+    model = model_at(server, logprobs=logprobs, top_logprobs=top)
+    output = ask(model, ["good"])
+    assert model.provides == provides
+    assert (output.token_logprobs is not None, output.top_logprobs is not None) == (
+        TOKENS in provides,
+        TOP in provides,
+    )
+
+
+@pytest.mark.parametrize("route", ["chat", "completions"])
+def test_a_reply_without_log_probabilities_gives_a_nan_confidence(server: Any, route: Any) -> None:
+    output = ask(model_at(server, "nologprobs", route=route, top_logprobs=5), ["good"])
+    assert not output.failures
+    assert (output.token_logprobs[0].size, output.top_logprobs[0]) == (0, {})
+    assert np.isnan(TokenLikelihood()(output)).all()
+    assert np.isnan(LabelProbability({"positive.": ["positive"]})(output)).all()
+
+
+def test_a_label_is_read_from_the_text(server: Any) -> None:
+    labels = {"positive.": 1, "negative.": 0}
+    model = model_at(server, read_label=labels.get, top_logprobs=2)
+    output = ask(model, ["good"])
+    assert output.predictions.tolist() == [1]
+    confidence = LabelProbability({1: ["positive"], 0: ["negative"]})(output)
+    assert confidence == pytest.approx([confidence_of("good")])
+
+
+def raising(text: str) -> Any:
+    raise KeyError(text)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "read_label", "says"),
+    [
+        ("ok", {}.get, "none of the labels: 'positive.'"),
+        ("ok", raising, "read_label raised KeyError"),
+        ("null", None, "holds no text (finish_reason: stop)"),
+        ("empty", None, "holds no text"),
+    ],
+)
+def test_an_unreadable_answer_is_a_failure_whose_cost_counts(
+    server: Any, behaviour: str, read_label: Any, says: str
+) -> None:
+    model = model_at(server, behaviour, read_label=read_label, prompt_price=1.0, completion_price=2.0)
+    output = ask(model, ["good"])
+    assert failure_kinds(output) == ["unreadable"]
+    assert says in output.failures[0].message
+    assert output.predictions.tolist() == [None]
+    assert output.cost == pytest.approx([(4 * 1.0 + 3 * 2.0) / 1e6])
+    assert output.latency_s[0] > 0
+
+
+def test_unreadable_answers_do_not_become_predictions_of_the_system(server: Any) -> None:
+    remote = Level(model_at(server, read_label={}.get), Supervisor(TokenLikelihood(), threshold=-np.inf))
+    local = Level(FunctionModel(lambda xs: [[0.5, 0.5] for _ in xs]), Supervisor())
+    with BiSupervised(local, remote, Default("?")) as system:
+        outcomes = system.predict_many(["good", "bad", "fair"])
+    assert outcomes.answers.tolist() == ["?"] * 3
+    assert set(outcomes.routes) == {Route.REJECTED}
+    assert all(error.startswith("unreadable: ") for error in outcomes.remote.errors)
+
+
+def test_cost_follows_the_usage_and_the_prices(server: Any) -> None:
+    prices = {"prompt_price": 10.0, "completion_price": 100.0}
+    assert ask(model_at(server), ["good"]).cost is None
+    assert ask(model_at(server, **prices), ["good"]).cost == pytest.approx([340e-6])
+    assert ask(model_at(server, "cached", **prices), ["good"]).cost == pytest.approx([340e-6])
+    cheaper = model_at(server, "cached", **prices, cached_prompt_price=1.0)
+    assert ask(cheaper, ["good"]).cost == pytest.approx([322e-6])
+    unknown = ask(model_at(server, "nousage", **prices), ["good"])
+    assert np.isnan(unknown.cost).all()
+    assert np.isnan(unknown.prompt_tokens).all()
+
+
+def test_the_request_is_as_configured(server: Any) -> None:
+    body = sent(server)["body"]
+    assert body == {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "hello"}],
+        "temperature": 0.0,
+        "stream": False,
+        "logprobs": True,
+    }
+    extra = {"max_tokens": None, "max_completion_tokens": 3, "temperature": None, "seed": 1}
+    body = sent(server, top_logprobs=5, max_tokens=9, extra=extra)["body"]
+    assert (body["top_logprobs"], body["max_completion_tokens"], body["seed"]) == (5, 3, 1)
+    assert not body.keys() & {"max_tokens", "temperature"}
+    body = sent(server, route="completions", max_tokens=1, prompt="Text: {}".format)["body"]
+    assert (body["prompt"], body["logprobs"], body["max_tokens"]) == ("Text: hello", 1, 1)
+    assert sent(server, route="completions", top_logprobs=4)["body"]["logprobs"] == 4
+    assert "logprobs" not in sent(server, logprobs=False)["body"]
+
+
+def test_prompt_may_give_messages_on_the_chat_route_only(server: Any) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
+    assert sent(server, prompt=lambda x: messages)["body"]["messages"] == messages
+    assert sent(server, messages)["body"]["messages"] == messages
+    for settings, x in [({"route": "completions"}, messages), ({}, 3), ({}, []), ({}, None)]:
+        with pytest.raises(InputError, match="prompt must give"):
+            ask(model_at(server, **settings), [x])
+
+
+def test_the_key_is_sent_and_shown_nowhere(server: Any, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setenv("TEAM_KEY", " sk-team-secret\n")
+    assert sent(server, api_key_env="TEAM_KEY")["headers"]["Authorization"] == "Bearer sk-team-secret"
+    assert sent(server, api_key="k")["headers"]["Authorization"] == "Bearer k"
+    assert "Authorization" not in sent(server)["headers"]
+    model = model_at(server, "denied", api_key_env="TEAM_KEY")
+    with caplog.at_level("DEBUG"), pytest.raises(ModelStatusError, match=r"answered 401: .*\*\*\*") as caught:
+        ask(model, ["hello"])
+    assert "sk-team" not in f"{model!r} {model.name} {caught.value!s} {caught.value!r} {caplog.text}"
+    assert "sk-team" not in json.dumps(model.cache_key("hello"))
+
+
+def test_settings_that_cannot_work_are_refused_when_it_is_made(monkeypatch: Any) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        OpenAIModel("m", "http://localhost", api_key_env="NO_SUCH_KEY")
+    for settings, says in [
+        ({"api_key": "a", "api_key_env": "B"}, "not both"),
+        ({"route": "responses"}, "route must be"),
+        ({"logprobs": False, "top_logprobs": 1}, "needs logprobs"),
+        ({"prompt_price": 1.0}, "together"),
+        ({"cached_prompt_price": 1.0}, "together"),
+        ({"prompt_price": -1.0, "completion_price": 0.0}, "a price is"),
+    ]:
+        with pytest.raises(InputError, match=says):
+            OpenAIModel("m", "http://localhost", **settings)
+    with pytest.raises(InputError, match="at most 1"):
+        ask(OpenAIModel("m", "http://localhost"), ["a", "b"])
+
+
+def test_check_tells_declared_evidence_that_did_not_come_back(server: Any) -> None:
+    assert asyncio.run(model_at(server, top_logprobs=2).check()).ok
+    check = asyncio.run(model_at(server, "nologprobs", top_logprobs=2, read_label={}.get).check("good"))
+    assert check.missing == {TOKENS, TOP}
+    assert check.failure.kind == "unreadable"
+    assert math.isnan(check.cost)

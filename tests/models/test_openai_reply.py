@@ -1,0 +1,96 @@
+"""Replies of any shape are read, or said to be unreadable; nothing is invented and nothing raises."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bisupervised.models.openai_reply import Prices, Token, Usage, read_answer, read_tokens
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["choices", "message", "content", "text", "logprobs", "token"]), inner)
+        | st.dictionaries(st.sampled_from(["tokens", "token_logprobs", "top_logprobs", "logprob", "usage"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON | st.fixed_dictionaries({"choices": st.lists(st.fixed_dictionaries({"text": JSON, "logprobs": JSON}))}))
+def test_whatever_json_comes_back_is_an_answer_or_has_a_problem(reply: Any) -> None:
+    answer = read_answer(reply)
+    assert (answer.text is None) == (answer.problem is not None)
+    assert answer.token_logprobs.ndim == 1
+
+
+@given(
+    st.floats(0, 1e6) | st.just(math.nan),
+    st.floats(0, 1e6) | st.just(math.nan),
+    st.floats(0, 1e7),
+    st.floats(0, 100),
+    st.floats(0, 100),
+)
+def test_cost_is_not_known_exactly_when_the_usage_is_not(
+    prompt: float, completion: float, cached: float, price: float, cached_price: float
+) -> None:
+    cost = Prices(price, price, cached_price).cost(Usage(prompt, completion, cached))
+    assert math.isnan(cost) == (math.isnan(prompt) or math.isnan(completion))
+    if not math.isnan(cost):
+        assert 0.0 <= cost <= (prompt + completion) * max(price, cached_price) / 1e6 * (1 + 1e-9)
+
+
+def chat(*tokens: Any) -> Any:
+    return [
+        {"token": t, "logprob": p, "top_logprobs": [{"token": o, "logprob": q} for o, q in top]}
+        for t, p, top in tokens
+    ]
+
+
+def answer_of(*tokens: Any) -> Any:
+    return read_answer({"choices": [{"message": {"content": "x"}, "logprobs": {"content": chat(*tokens)}}]})
+
+
+def test_the_written_token_counts_among_the_alternatives() -> None:
+    answer = answer_of((" ", -0.1, [(" ", -0.1)]), ("yes", -3.0, [("no", -0.1)]))
+    assert answer.top_logprobs == {"no": -0.1, "yes": -3.0}
+
+
+def test_alternatives_that_were_not_given_are_not_made_up_from_the_written_token() -> None:
+    assert answer_of(("yes", -3.0, [])).top_logprobs == {}
+    assert answer_of(("\n", -3.0, [("a", -1.0)])).top_logprobs == {}
+    assert answer_of().top_logprobs == {}
+
+
+def test_tokens_that_look_alike_have_their_mass_together() -> None:
+    top = answer_of(("a", math.log(0.2), [("a", math.log(0.2)), ("a", math.log(0.3))])).top_logprobs
+    assert top == pytest.approx({"a": math.log(0.5)})
+
+
+def test_a_log_probability_that_is_null_is_nan() -> None:
+    answer = answer_of(("a", None, []), ("b", -1.0, []))
+    np.testing.assert_array_equal(answer.token_logprobs, [math.nan, -1.0])
+    assert read_tokens({"tokens": ["a"], "token_logprobs": [None], "top_logprobs": None})[0].logprob is not None
+
+
+def test_completions_without_alternatives_are_read() -> None:
+    assert read_tokens({"tokens": ["a"], "token_logprobs": [-1.0]}) == [Token("a", -1.0, {})]
+    assert read_tokens(None) == read_tokens({}) == []
+
+
+def test_tokens_and_log_probabilities_of_different_number_are_unreadable() -> None:
+    logprobs = {"tokens": ["a", "b"], "token_logprobs": [-1.0]}
+    answer = read_answer({"choices": [{"text": "a", "logprobs": logprobs}], "usage": {"prompt_tokens": 5}})
+    assert answer.problem
+    assert answer.usage.prompt == 5
+
+
+def test_content_in_parts_is_joined() -> None:
+    content = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
+    assert read_answer({"choices": [{"message": {"content": content}}]}).text == "ab"

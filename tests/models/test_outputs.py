@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bisupervised.errors import InputError, ReplyUnreadable
+from bisupervised.models.outputs import as_column, check_batch, empty_output, evidence_in, output_from_result
+from bisupervised.records import Evidence, ModelOutput
+
+
+@pytest.mark.parametrize(
+    ("result", "predictions"),
+    [
+        ([[0.1, 0.9], [0.5, 0.5]], [1, 0]),
+        (np.array([[0.0, 1.0], [0.2, 0.8]]), [1, 1]),
+        ((["a", "b"], [0.1, 0.2]), ["a", "b"]),
+        (ModelOutput(np.array(["x", "y"])), ["x", "y"]),
+    ],
+)
+def test_results_of_three_kinds_become_outputs(result: Any, predictions: Any) -> None:
+    assert output_from_result(result, 2).predictions.tolist() == predictions
+
+
+@pytest.mark.parametrize(
+    "result", [[[0.1, 0.9]], (["a"], [0.1]), (["a", "b"], [0.1]), ModelOutput(np.array(["x"])), 3]
+)
+def test_results_of_another_length_or_kind_are_unreadable(result: Any) -> None:
+    with pytest.raises(ReplyUnreadable):
+        output_from_result(result, 2)
+
+
+def test_columns_of_mixed_values_are_objects_and_stay_what_they_are() -> None:
+    assert as_column(["a", "bb"]).dtype.kind == "U"
+    assert as_column(["a", 1, None]).tolist() == ["a", 1, None]
+    assert as_column([[1, 2], [3, 4]]).shape == (2,)
+
+
+def test_evidence_is_what_some_row_really_has() -> None:
+    nan = np.array([np.nan, np.nan])
+    output = ModelOutput(
+        np.array(["a", "b"]), confidences=nan, token_logprobs=[np.empty(0), np.array([-1.0])], top_logprobs=[{}, {}]
+    )
+    assert evidence_in(output) == {Evidence.TOKEN_LOGPROBS}
+    assert evidence_in(ModelOutput(np.array(["a"]))) == set()
+
+
+@pytest.mark.parametrize("evidence", list(Evidence))
+def test_an_output_for_no_inputs_has_the_declared_columns_and_no_rows(evidence: Evidence) -> None:
+    output = empty_output({evidence}, ["a", "b"])
+    held = [getattr(output, name) for name in ("probabilities", "token_logprobs", "top_logprobs", "confidences")]
+    assert [len(column) for column in held if column is not None] == [0]
+    assert len(output) == 0
+
+
+def test_a_batch_may_be_as_long_as_the_model_says() -> None:
+    check_batch(["a"] * 3, 3, "m")
+    check_batch(["a"] * 3000, None, "m")
+    with pytest.raises(InputError, match="m takes at most 2 inputs"):
+        check_batch(["a"] * 3, 2, "m")
