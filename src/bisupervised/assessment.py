@@ -33,10 +33,12 @@ class Assessment:
 
 def as_table(results: Results, **options: Any) -> Table:
     """A table from a table, from `Outcomes`, from named columns, or from a data frame of any library."""
-    if isinstance(results, Table):
-        return results
-    if isinstance(results, Outcomes):
-        return table_from_outcomes(results)
+    if isinstance(results, Table | Outcomes):
+        if options:
+            raise InputError(
+                f"{', '.join(options)}: for named columns only; a {type(results).__name__} is read already"
+            )
+        return results if isinstance(results, Table) else table_from_outcomes(results)
     if isinstance(results, Mapping) or hasattr(results, "columns"):
         return Table.from_columns(results, **options)
     raise InputError(
@@ -82,7 +84,9 @@ def evaluate(
     aim = _objective(objective)
     if thresholds is None:
         thresholds = calibrate(table, target, objective=aim, held_out=held_out, seed=seed)
-    elif isinstance(thresholds, tuple):
+    elif not isinstance(thresholds, Thresholds):
+        if not isinstance(thresholds, tuple | list) or len(thresholds) != 2:
+            raise InputError(f"thresholds are a pair (local, remote) or Thresholds, not {thresholds!r}")
         thresholds = Thresholds(*thresholds)
     judged, sentence = rows_to_judge(graded_table(table, aim), thresholds)
     evaluation = evaluate_at(

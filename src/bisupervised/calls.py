@@ -7,10 +7,12 @@ hides: it is counted, logged and stored with its row.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -54,6 +56,9 @@ class BoundedCalls:
         self._model = model
         self._inline = inline
         self._slots = asyncio.Semaphore(max_concurrency)
+        # The loop's own pool has as few threads as the machine has cores, whatever the bound is. Threads start
+        # when they are needed, and end with this object.
+        self._threads = ThreadPoolExecutor(max_concurrency, "bisupervised-model") if max_concurrency > 1 else None
 
     async def __call__(self, inputs: Sequence[Any], on_done: Callable[[int], None] | None = None) -> ModelOutput:
         """The output for all inputs; `on_done(k)` is told of every k more that are answered."""
@@ -70,7 +75,7 @@ class BoundedCalls:
                 if self._inline or inspect.iscoroutinefunction(self._model.predict):
                     output = self._model.predict(inputs)
                 else:
-                    output = await asyncio.to_thread(self._model.predict, inputs)
+                    output = await self._in_thread(inputs)
                 if inspect.isawaitable(output):
                     output = await output
             except Exception as error:
@@ -80,6 +85,10 @@ class BoundedCalls:
         if on_done is not None:
             on_done(len(inputs))
         return output
+
+    async def _in_thread(self, inputs: Sequence[Any]) -> Any:
+        run = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run, self._model.predict, inputs)
 
 
 def failed_output(model: Model, n: int, error: Exception, seconds: float) -> ModelOutput:
@@ -95,9 +104,24 @@ def failed_output(model: Model, n: int, error: Exception, seconds: float) -> Mod
 
 def with_latency(model: Model, output: ModelOutput, n: int, seconds: float) -> ModelOutput:
     """The output with a latency per input: the call's time shared evenly, where the model does not say."""
-    if len(output) != n:
-        failure = Failure("unreadable", f"{model.name} was given {n} inputs and answered {len(output)}")
-        return ModelOutput.failed(n, failure, latency_s=seconds / max(n, 1))
+    wrong = _broken_contract(output, n)
+    if wrong is not None:
+        return ModelOutput.failed(n, Failure("unreadable", f"{model.name} {wrong}"), latency_s=seconds / max(n, 1))
     if output.latency_s is not None:
         return output
     return replace(output, latency_s=np.full(n, seconds / max(n, 1)))
+
+
+def _broken_contract(output: Any, n: int) -> str | None:
+    """What is wrong with a model's reply to n inputs; None for a model output with one row for each."""
+    if not isinstance(output, ModelOutput):
+        return f"returned {type(output).__name__}, not a ModelOutput"
+    if len(output) != n:
+        return f"was given {n} inputs and answered {len(output)}"
+    for column in fields(output):
+        values = getattr(output, column.name)
+        if column.name == "predictions" and not isinstance(values, np.ndarray):
+            return f"gave predictions as {type(values).__name__}, not as an array"
+        if column.name not in ("classes", "failures") and values is not None and len(values) != n:
+            return f"gave {len(values)} {column.name} for {n} inputs"
+    return None

@@ -293,8 +293,7 @@ class BiSupervised:
         on_done: Callable[[int], None] | None = None,
     ) -> Outcomes:
         """`predict_many` in the running event loop."""
-        if isinstance(inputs, str | bytes):
-            raise InputError("predict_many takes a list of inputs; use predict for a single one")
+        inputs = _listed(inputs)
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         ids = [uuid.uuid4().hex for _ in inputs] if ids is None else list(ids)
@@ -302,16 +301,23 @@ class BiSupervised:
             raise InputError(f"ids must be unique, one for each of the {len(inputs)} inputs")
         batch = _Batch(self, max_concurrency, on_done)
         starts = range(0, max(len(inputs), 1), batch_size)
-        # Two batches under way: while one waits for its remote calls, the next asks the local model.
-        under_way = asyncio.Semaphore(2 + max_concurrency // batch_size)
-        async with asyncio.TaskGroup() as group:
-            tasks = []
-            for start in starts:
-                await under_way.acquire()
-                rows = slice(start, start + batch_size)
-                task = group.create_task(batch.decide(inputs[rows], ids[rows]))
-                task.add_done_callback(lambda _: under_way.release())
-                tasks.append(task)
+        # While batches wait for their remote calls, the next ones ask the local model: so many that one deferred
+        # input in each is enough to use every remote call there may be.
+        under_way = asyncio.Semaphore(1 + max_concurrency)
+        tasks = []
+        error: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for start in starts:
+                    await under_way.acquire()
+                    rows = slice(start, start + batch_size)
+                    task = group.create_task(batch.decide(inputs[rows], ids[rows]))
+                    task.add_done_callback(lambda _: under_way.release())
+                    tasks.append(task)
+        except BaseExceptionGroup as group_error:
+            error = _first_of(group_error)
+        if error is not None:
+            raise error
         return join_outcomes([task.result() for task in tasks])
 
     # ------------------------------------------------------------ inputs that wait
@@ -324,18 +330,35 @@ class BiSupervised:
         """
         waiting = list(queue.waiting())
         again = BiSupervised(self.local, self.remote, Raise(), log=self.log)
-        try:
-            outcomes = again.predict_many(
-                [item.x for item in waiting],
-                ids=[item.id for item in waiting],
-                max_concurrency=max_concurrency,
-            )
-        finally:
-            again.close()
+        inputs, ids = [item.x for item in waiting], [item.id for item in waiting]
+        # In this system's loop, where its models' connections are.
+        outcomes = self._portal.run(again.apredict_many(inputs, ids=ids, max_concurrency=max_concurrency))
         for id_, reason in zip(outcomes.ids, outcomes.reasons, strict=True):
             if reason is not Reason.FAILED:
                 queue.done(id_)
         return outcomes
+
+
+def _listed(inputs: Any) -> Sequence[Any]:
+    """The inputs as something that rows and slices of rows are taken from by their position."""
+    if isinstance(inputs, str | bytes):
+        raise InputError("predict_many takes a list of inputs; use predict for a single one")
+    if hasattr(inputs, "columns"):
+        raise InputError(
+            "predict_many takes a list of inputs, not a data frame: give one of its columns, or its rows"
+        )
+    # A pandas series would find a row by its index, which need not count from 0.
+    if isinstance(inputs, np.ndarray):
+        return inputs  # type: ignore[return-value]  # it is one in all that is done here: length, rows, slices
+    return inputs if isinstance(inputs, Sequence) else list(inputs)
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a task group, however deep: what a single call would have raised."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Batch:
@@ -374,7 +397,7 @@ class _Batch:
         return outcomes
 
     def _tell(self, done: int) -> None:
-        if self._on_done is not None:
+        if self._on_done is not None and done:
             self._on_done(done)
 
     async def _settle(self, inputs: Sequence[Any], outcomes: Outcomes) -> Outcomes:

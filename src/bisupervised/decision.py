@@ -29,6 +29,9 @@ def accept(confidence: Any, threshold: Any) -> Any:
     >>> accept(np.array([0.2, 0.9, np.nan]), 0.5)
     array([False,  True, False])
     """
+    if getattr(confidence, "dtype", np.float64) != np.float64:
+        # Else NumPy would round the threshold to float32, and what is accepted would depend on who stored it.
+        confidence = np.asarray(confidence).astype(np.float64)[()]
     return confidence >= threshold
 
 
@@ -83,6 +86,8 @@ def _select(mask: BoolArray, chosen: AnyArray, other: AnyArray) -> AnyArray:
     For plain numbers: other ^ ((chosen ^ other) * mask) on their bits, which has no branch to mispredict.
     """
     if chosen.dtype != other.dtype or chosen.dtype.kind not in "iufb" or chosen.itemsize not in (1, 2, 4, 8):
+        if chosen.dtype.kind != other.dtype.kind and not {chosen.dtype.kind, other.dtype.kind} <= set("iuf"):
+            chosen = chosen.astype(object)  # else NumPy would turn the number 1 into the text "1"
         return np.where(mask, chosen, other)
     word = np.dtype(f"u{chosen.itemsize}")
     chosen_bits, other_bits = np.ascontiguousarray(chosen).view(word), np.ascontiguousarray(other).view(word)

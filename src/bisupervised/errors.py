@@ -43,6 +43,9 @@ class PredictionRejected(BiSupervisedError):  # noqa: N818 - the paper's word, a
             f"remote confidence {outcome.remote_confidence:.4g}. Give the system a fallback to answer anyway."
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.outcome,))
+
 
 class InputError(BiSupervisedError, ValueError):
     """What the caller handed in cannot be used."""
@@ -72,7 +75,11 @@ class MissingExtra(BiSupervisedError, ImportError):  # noqa: N818 - reads as wha
     """An optional dependency is not installed."""
 
     def __init__(self, library: str, extra: str) -> None:
+        self._made_of = (library, extra)
         super().__init__(f"this needs {library}, which is not installed: pip install 'bisupervised[{extra}]'")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self._made_of)
 
 
 class ModelError(BiSupervisedError):

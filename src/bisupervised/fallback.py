@@ -80,12 +80,16 @@ class HandOver:
     otherwise: Fallback = Raise()
     name: ClassVar[str] = "queue"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "otherwise", as_fallback(self.otherwise))
+
     def settle_with(self, outcome: Outcome) -> Fallback:
         """The fallback that this outcome takes: this one, or `otherwise`."""
         return self.otherwise if self.only_failures and outcome.reason is not Reason.FAILED else self
 
     def __call__(self, x: Any, outcome: Outcome) -> Any:
-        self.queue.put(Pending(outcome.id, x, outcome))
+        put = self.queue.put(Pending(outcome.id, x, outcome))
+        return put if hasattr(put, "__await__") else None
 
 
 AnyFallback: TypeAlias = Fallback | Callable[[Any, Outcome], Any]
@@ -93,6 +97,10 @@ AnyFallback: TypeAlias = Fallback | Callable[[Any, Outcome], Any]
 
 def as_fallback(fallback: AnyFallback) -> Fallback:
     """A plain function becomes `Call(function)`."""
+    if isinstance(fallback, type):
+        raise InputError(
+            f"a fallback is made by calling its class: {fallback.__name__}(...), not {fallback.__name__}"
+        )
     if isinstance(fallback, Fallback):
         return fallback
     if callable(fallback):

@@ -35,11 +35,11 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
     common: dict[str, Any] = {
         "id": id_,
         "route": route,
-        "local_prediction": None if 0 in local.failures else local.predictions[0],
+        "local_prediction": _prediction(local),
         "local_confidence": float(decisions.local_verdicts.confidences[0]),
         "local_latency_s": _first(local.latency_s),
         "local_supervisor_s": decisions.local_supervisor_s,
-        "local_cost": costs[0] if local.cost is None else float(local.cost[0]),
+        "local_cost": float(_cost(local, costs[0])[0]),
         "local_error": str(local.failures[0]) if local.failures else None,
     }
     if remote is None or decisions.remote_verdicts is None:
@@ -56,7 +56,7 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
             remote_cost=0.0,
             remote_error=None,
         )
-    prediction = None if 0 in remote.failures else remote.predictions[0]
+    prediction = _prediction(remote)
     return Outcome(
         **common,
         answer=prediction if route is Route.REMOTE else None,
@@ -67,9 +67,24 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
         remote_confidence=float(decisions.remote_verdicts.confidences[0]),
         remote_latency_s=_first(remote.latency_s),
         remote_supervisor_s=decisions.remote_supervisor_s,
-        remote_cost=costs[1] if remote.cost is None else float(remote.cost[0]),
+        remote_cost=float(_cost(remote, costs[1])[0]),
         remote_error=str(remote.failures[0]) if remote.failures else None,
     )
+
+
+def _prediction(output: ModelOutput) -> Any:
+    """The one prediction as a plain Python value, as it is in a batch; None for a failed call."""
+    return None if output.failures else output.predictions[:1].astype(object)[0]
+
+
+def _cost(output: ModelOutput, constant: float) -> FloatArray:
+    """(n,) costs: the output's own; the level's constant where it brings none, so for a call that failed."""
+    if output.cost is None:
+        return np.full(len(output), constant)
+    failed = np.zeros(len(output), dtype=np.bool_)
+    failed[list(output.failures)] = True
+    # A failed call is joined to others that have a cost as NaN: alone, it would have been the constant.
+    return np.where(failed & np.isnan(output.cost), constant, output.cost)
 
 
 def _first(column: FloatArray | None) -> float:
@@ -96,7 +111,7 @@ def level_rows(output: ModelOutput, confidences: FloatArray, supervisor_s: float
         asked=np.ones(n, dtype=np.bool_),
         latency_s=np.full(n, NAN) if output.latency_s is None else output.latency_s,
         supervisor_s=np.full(n, supervisor_s),
-        cost=np.full(n, cost) if output.cost is None else output.cost,
+        cost=_cost(output, cost),
         errors=errors,
         probabilities=output.probabilities,
         classes=output.classes,

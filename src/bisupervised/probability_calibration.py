@@ -50,12 +50,22 @@ class TemperatureScaling:
         """The T that minimises the mean negative log-likelihood of the labels.
 
         `probabilities` is (n, classes), `label_columns` (n,) the column of each row's label. The objective is
-        convex in 1/T, so its derivative is bisected, to a relative 1e-9, between T = 0.01 and T = 100.
+        convex in 1/T, so its derivative is bisected, to a relative 1e-9, between T = 0.01 and T = 100. Rows with
+        NaN are left out.
         """
-        if len(probabilities) == 0 or len(probabilities) != len(label_columns):
+        probabilities, label_columns = np.asarray(probabilities), np.asarray(label_columns)
+        if probabilities.ndim != 2 or len(probabilities) != len(label_columns):
             raise EvidenceError(
-                f"temperature scaling needs as many labels as rows, and at least one: got {len(probabilities)} "
-                f"rows and {len(label_columns)} labels"
+                f"temperature scaling needs class probabilities (inputs, classes) and as many labels as inputs: got "
+                f"the shape {probabilities.shape} and {len(label_columns)} labels"
+            )
+        known = ~np.isnan(probabilities).any(axis=1)
+        probabilities, label_columns = probabilities[known], label_columns[known]
+        if len(probabilities) == 0:
+            raise EvidenceError("temperature scaling needs at least one row with probabilities and a label")
+        if label_columns.min() < 0 or label_columns.max() >= probabilities.shape[1]:
+            raise EvidenceError(
+                f"label columns must lie in 0..{probabilities.shape[1] - 1}; leave out rows whose label is no class"
             )
         logits = _log(probabilities)
         logits = logits - logits.max(axis=1, keepdims=True)
@@ -131,8 +141,10 @@ def _pool_adjacent_violators(means: FloatArray, weights: FloatArray) -> tuple[li
         weight.append(w)
         # Pooling equal neighbours too keeps the number of steps small.
         while len(first) > 1 and total[-2] * weight[-1] >= total[-1] * weight[-2]:
-            total[-2] += total.pop()
-            weight[-2] += weight.pop()
+            # Popped first: `total[-2] += total.pop()` would store into the list as it is after the pop.
+            last_total, last_weight = total.pop(), weight.pop()
+            total[-1] += last_total
+            weight[-1] += last_weight
             first.pop()
     return first, np.array(total) / np.array(weight)
 

@@ -128,8 +128,8 @@ def concatenate_outputs(parts: Sequence[ModelOutput]) -> ModelOutput:
     A column that only some parts have is NaN (or an empty mapping, an empty array) for the others:
     a call that failed has no evidence. Class probabilities need the same classes in every part that has them.
     """
-    if len(parts) == 1:
-        return parts[0]
+    if len(parts) < 2:
+        return parts[0] if parts else ModelOutput(np.empty(0, dtype=object))
     failures: dict[int, Failure] = {}
     start = 0
     for part in parts:
@@ -289,7 +289,7 @@ class Outcome:
     def answered(self) -> bool:
         """Whether the user of the system got an answer (a fallback's answer counts)."""
         return self.route is not Route.REJECTED or (
-            self.fallback in ("default", "call") and self.fallback_error is None
+            self.fallback not in (None, "raise", "queue") and self.fallback_error is None
         )
 
     @property

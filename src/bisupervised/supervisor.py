@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from bisupervised.decision import accept, check_threshold
-from bisupervised.errors import EvidenceError
+from bisupervised.errors import EvidenceError, InputError
 from bisupervised.probability_calibration import IsotonicCalibration, TemperatureScaling
 from bisupervised.quantifiers import MaxSoftmax, Quantifier
-from bisupervised.records import Evidence, FloatArray, ModelOutput, Verdicts
+from bisupervised.quantifiers.port import probabilities_of
+from bisupervised.records import Evidence, FloatArray, ModelOutput, Verdicts, take_outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +40,8 @@ class Supervisor:
                 f"temperature scaling works on class probabilities, and {self.quantifier.name} reads "
                 f"{self.quantifier.needs.value}; use isotonic calibration instead"
             )
+        if isinstance(self.never_trust, str):
+            raise InputError(f"never_trust is a collection of predictions: never_trust=[{self.never_trust!r}]")
 
     def with_threshold(self, threshold: float) -> Supervisor:
         """The same supervisor with another threshold."""
@@ -46,20 +49,32 @@ class Supervisor:
 
     def confidences(self, output: ModelOutput) -> FloatArray:
         """(n,) confidences; NaN for failed rows and for predictions that are never trusted."""
-        if output.failures and len(output.failures) == len(output):
-            return np.full(len(output), np.nan)
-        if self.temperature is not None and output.probabilities is not None:
-            output = replace(output, probabilities=self.temperature(output.probabilities))
-        confidences = self.quantifier(output)
-        if self.isotonic is not None:
-            confidences = self.isotonic(confidences)
-        if output.failures or self.never_trust:
-            confidences = np.array(confidences, dtype=np.float64)
-            confidences[list(output.failures)] = np.nan
-            for row, prediction in enumerate(output.predictions) if self.never_trust else ():
+        confidences = np.full(len(output), np.nan)
+        if len(output.failures) == len(output):
+            return confidences
+        if output.failures:
+            # A failed row holds anything, a zero for each class say: its evidence is not read.
+            answered = np.setdiff1d(np.arange(len(output)), list(output.failures))
+            confidences[answered] = self.confidences(take_outputs(output, answered))
+            return confidences
+        confidences = self._score(output)
+        if len(self.never_trust):
+            confidences = confidences.copy()
+            for row, prediction in enumerate(output.predictions):
                 if prediction in self.never_trust:
                     confidences[row] = np.nan
         return confidences
+
+    def _score(self, output: ModelOutput) -> FloatArray:
+        if self.temperature is not None:
+            output = replace(output, probabilities=self.temperature(probabilities_of(output)))
+        confidences = np.asarray(self.quantifier(output), dtype=np.float64)
+        if confidences.shape != (len(output),):
+            raise EvidenceError(
+                f"{self.quantifier.name} gave confidences of the shape {confidences.shape} for {len(output)} "
+                f"predictions; there must be one for each"
+            )
+        return confidences if self.isotonic is None else self.isotonic(confidences)
 
     def judge(self, output: ModelOutput) -> Verdicts:
         """One verdict for each of the n predictions."""

@@ -71,14 +71,13 @@ class Table:
         A level that failed on a labelled input has no correct prediction there: 0. One that was not asked: NaN.
         """
         given = self.local_correct if LevelName(name) is LevelName.LOCAL else self.remote_correct
-        if given is not None:
-            return given
         rows = self.level(name)
+        if given is not None:
+            return np.where(rows.asked, given, np.nan)
         if self.labels is None:
             return np.full(len(self), np.nan)
-        known = _known(self.labels)
-        correct = np.where(known, _equal(rows.predictions, self.labels).astype(np.float64), np.nan)
-        return np.where(rows.asked, correct, np.nan)
+        right = _equal(rows.predictions, self.labels) & ~_known(rows.errors)
+        return np.where(_known(self.labels) & rows.asked, right.astype(np.float64), np.nan)
 
     def take(self, rows: AnyArray) -> Table:
         """The given rows (indices or a mask), in that order."""
@@ -144,8 +143,10 @@ def _known(labels: AnyArray) -> BoolArray:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, or an empty string."""
-    return value is None or value == "" or (isinstance(value, float | np.floating) and math.isnan(value))
+    """Whether a cell holds nothing: None, NaN, pandas' NA, or an empty string."""
+    if value is None or isinstance(value, str):
+        return not value
+    return bool(math.isnan(value)) if isinstance(value, float | np.floating) else type(value).__name__ == "NAType"
 
 
 def _equal(predictions: AnyArray, labels: AnyArray) -> BoolArray:
@@ -174,11 +175,13 @@ def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
         f"{name}_cost": rows.cost,
         f"{name}_error": rows.errors,
     }
-    columns = {key: column for key, column in columns.items() if _known(column).any()}
+    needed = f"{name}_confidence"  # even where nothing is known: the remote model was down, say
+    columns = {key: column for key, column in columns.items() if key == needed or _known(column).any()}
     if not rows.asked.all():
         columns[f"{name}_asked"] = rows.asked
-    if rows.probabilities is not None and rows.classes is not None:
-        for column, label in zip(rows.probabilities.T, rows.classes, strict=True):
+    if rows.probabilities is not None:
+        classes = range(rows.probabilities.shape[1]) if rows.classes is None else rows.classes
+        for column, label in zip(rows.probabilities.T, classes, strict=True):
             columns[f"{name}_proba_{label}"] = column
     if rows.token_logprobs is not None:
         columns[f"{name}_token_logprobs"] = rows.token_logprobs
@@ -186,24 +189,44 @@ def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
 
 
 def _named_columns(columns: Any, rename: Mapping[str, str]) -> dict[str, AnyArray]:
-    names = list(columns.keys()) if isinstance(columns, Mapping) else [str(name) for name in columns.columns]
-    absent = [f"{theirs} (for {ours})" for ours, theirs in rename.items() if theirs not in names]
+    keys = list(columns.keys() if isinstance(columns, Mapping) else getattr(columns, "column_names", columns.columns))
+    key_of = {str(key): key for key in keys}
+    names = ", ".join(map(str, keys))
+    if len(key_of) < len(keys):
+        raise TableError(f"two columns have the same name; the columns are: {names}")
+    absent = [f"{theirs} (for {ours})" for ours, theirs in rename.items() if theirs not in key_of]
     if absent:
-        raise TableError(f"no column {', '.join(absent)}; the columns are: {', '.join(names)}")
+        raise TableError(f"no column {', '.join(absent)}; the columns are: {names}")
     unknown = [ours for ours in rename if not _is_table_column(ours)]
     if unknown:
         raise TableError(f"{', '.join(unknown)}: not a column of the table (see `bisupervised evaluate --help`)")
-    taken = {theirs: ours for ours, theirs in rename.items()}
-    read = {}
-    for name in names:
-        column = columns[name]
-        array = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
-        read[taken.get(name, name)] = array
+    # A column that is renamed goes by its new name alone, and stands before one that had that name already.
+    source_of = {name: name for name in key_of if name not in rename and name not in rename.values()} | dict(rename)
+    read = {ours: _column_array(ours, columns[key_of[theirs]]) for ours, theirs in source_of.items()}
     lengths = Counter(len(column) for column in read.values())
     if len(lengths) > 1:
         odd = ", ".join(f"{name}: {len(column)}" for name, column in read.items())
         raise TableError(f"the columns differ in length ({odd})")
     return read
+
+
+def _column_array(name: str, column: Any) -> AnyArray:
+    """One cell for each row. NumPy would make NaN among texts the text "nan", and lists of one length a matrix."""
+    if isinstance(column, str) or not hasattr(column, "__len__"):
+        raise TableError(f"the column {name} is {column!r}, not a sequence with one value for each row")
+    array = column.to_numpy() if hasattr(column, "to_numpy") else column
+    if isinstance(array, np.ndarray) and array.ndim == 1:
+        return array
+    if isinstance(array, np.ndarray) and not name.endswith("_token_logprobs"):
+        raise TableError(f"the column {name} has the shape {array.shape}: one value for each row is expected")
+    cells = list(array)
+    kinds = set(map(type, cells))
+    if len(kinds) == 1 and issubclass(next(iter(kinds)), str | bool | int | float | np.generic):
+        return np.asarray(cells)
+    objects = np.empty(len(cells), dtype=object)
+    for row, cell in enumerate(cells):
+        objects[row] = cell
+    return objects
 
 
 def _is_table_column(name: str) -> bool:
@@ -229,6 +252,10 @@ class _Reader:
     def table(self) -> Table:
         if self.n == 0:
             raise TableError("there are no rows")
+        for option, given in (("costs", self.costs), ("quantifiers", self.quantifiers)):
+            unknown = [str(key) for key in given if key not in tuple(LevelName)]
+            if unknown:
+                self.problems.append(f"{option} are given by level, local or remote, not {', '.join(unknown)}")
         ids = self._ids()
         labels = self.columns.get("label")
         if labels is not None:
@@ -255,6 +282,10 @@ class _Reader:
         if "id" not in self.columns:
             return np.arange(self.n).astype(str)
         ids = np.array([str(_written(value)) for value in self.columns["id"]])
+        empty = sum(map(is_missing, self.columns["id"]))
+        if empty:
+            self.problems.append(f"{empty} rows have no id; leave out the column to number the rows")
+            return ids
         unique, counts = np.unique(ids, return_counts=True)
         if len(unique) < len(ids):
             often = unique[np.argmax(counts)]
@@ -272,6 +303,7 @@ class _Reader:
         if predictions is None and probabilities is not None and classes is not None:
             best = np.where(np.isnan(probabilities), -np.inf, probabilities).argmax(axis=1)
             predictions = classes[best]
+            predictions[np.isnan(probabilities).all(axis=1)] = None
         if predictions is None:
             predictions = np.full(self.n, None, dtype=object)
         asked = self._asked(name)
@@ -279,8 +311,8 @@ class _Reader:
             predictions=_tidy(predictions),
             confidences=np.full(self.n, np.nan),
             asked=asked,
-            latency_s=self._column(f"{name}_latency_s"),
-            supervisor_s=self._column(f"{name}_supervisor_s"),
+            latency_s=self._column(f"{name}_latency_s", low=0.0),
+            supervisor_s=self._column(f"{name}_supervisor_s", low=0.0),
             cost=self._cost(name, asked),
             errors=errors,
             probabilities=probabilities,
@@ -292,14 +324,21 @@ class _Reader:
     def _with_confidence(self, name: LevelName, rows: LevelRows) -> LevelRows | None:
         confidences = self._numbers(f"{name}_confidence", infinite=True)
         quantifier = self.quantifiers.get(name)
+        failed = _known(rows.errors)
         if confidences is None or quantifier is not None:
+            readable = ~failed & rows.asked  # the evidence of other rows is not read, whatever stands there
             output = ModelOutput(
                 rows.predictions,
-                probabilities=rows.probabilities,
+                probabilities=None
+                if rows.probabilities is None
+                else np.where(readable[:, np.newaxis], rows.probabilities, np.nan),
                 classes=rows.classes,
                 token_logprobs=None
                 if rows.token_logprobs is None
-                else [np.empty(0) if row is None else row for row in rows.token_logprobs],
+                else [
+                    row if read and row is not None else np.empty(0)
+                    for row, read in zip(rows.token_logprobs, readable, strict=True)
+                ],
                 confidences=confidences,
             )
             quantifier = quantifier or (MaxSoftmax() if rows.probabilities is not None else TokenLikelihood("min"))
@@ -315,7 +354,6 @@ class _Reader:
             except ValueError as error:
                 self.problems.append(f"{name}: {error}")
                 return None
-        failed = np.array([error is not None for error in rows.errors], dtype=np.bool_)
         confidences = np.where(failed | ~rows.asked, np.nan, confidences)
         if failed.any():
             self.notes.append(f"{int(failed.sum())} of {self.n} {name} replies are errors")
@@ -361,17 +399,23 @@ class _Reader:
         column = self.columns.get(f"{name}_asked")
         if column is None:
             return np.ones(self.n, dtype=np.bool_)
-        return np.array([_written(value) in ("1", "True", "true") for value in column], dtype=np.bool_)
+        flags = self._numbers(f"{name}_asked")
+        if flags is None:  # which is among the problems
+            return np.ones(self.n, dtype=np.bool_)
+        odd = ~np.isin(flags, (0.0, 1.0)) & ~np.isnan(flags)
+        if odd.any():
+            self.problems.append(f"{name}_asked: {int(odd.sum())} values are neither true nor false")
+        return np.not_equal(flags, 0.0)  # not known: asked, as without the column
 
     def _cost(self, name: LevelName, asked: BoolArray) -> FloatArray:
-        column = self._numbers(f"{name}_cost")
+        column = self._numbers(f"{name}_cost", low=0.0)
         if column is None:
             constant = self.costs.get(name, math.nan)
             return np.where(asked, constant, 0.0)
         return column
 
-    def _column(self, name: str) -> FloatArray:
-        column = self._numbers(name)
+    def _column(self, name: str, *, low: float = -math.inf) -> FloatArray:
+        column = self._numbers(name, low=low)
         return np.full(self.n, np.nan) if column is None else column
 
     def _numbers(

@@ -11,7 +11,8 @@ import numpy as np
 
 from bisupervised.calibration.targets import Target, describe
 from bisupervised.calibration.thresholds import Thresholds
-from bisupervised.errors import InputError
+from bisupervised.decision import accept
+from bisupervised.errors import InputError, ThresholdError
 from bisupervised.evaluation.system import bisupervised, system_figures
 from bisupervised.records import AnyArray
 from bisupervised.table import Table
@@ -37,12 +38,17 @@ def split_rows(n: int, held_out: float, seed: int) -> Split:
 
 
 def data_hash(table: Table) -> str:
-    """SHA-256 of what thresholds are chosen from: ids, confidences and correctness of all rows."""
+    """SHA-256 of the ids and confidences of all rows: which rows they are, in which order.
+
+    Correctness is not in it: the same rows under another objective, or with labels that came later, are the rows
+    that chose the thresholds all the same.
+    """
     digest = hashlib.sha256()
     digest.update("\x00".join(map(str, table.ids)).encode())
     for level in ("local", "remote"):
-        for column in (table.level(level).confidences, table.correct(level)):
-            digest.update(np.ascontiguousarray(column, dtype=np.float64).tobytes())
+        column = np.asarray(table.level(level).confidences, dtype=np.float64)
+        # One NaN and one zero: their sign bits depend on how they were computed, and no file keeps them.
+        digest.update(np.where(np.isnan(column), np.nan, column + 0.0).tobytes())
     return digest.hexdigest()
 
 
@@ -77,6 +83,9 @@ def calibrate_table(table: Table, target: Target, *, held_out: float = 0.5, seed
 def _achieved(table: Table, local: float, remote: float, *, held_out: bool) -> dict[str, object]:
     figures = system_figures(bisupervised(table, local, remote))
     values: dict[str, object] = {"on": "held-out rows" if held_out else "the calibration rows themselves"}
+    deferred = ~accept(table.local.confidences, local)
+    if (deferred & ~table.remote.asked).any():  # what the remote model would have said is not known
+        return {**values, "request_rate": figures.request_rate.value}
     for name in ("request_rate", "coverage", "system_accuracy", "supervised_accuracy"):
         estimate = getattr(figures, name)
         if not math.isnan(estimate.value):
@@ -98,7 +107,10 @@ def rows_to_judge(table: Table, thresholds: Thresholds) -> tuple[Table, str]:
     evidence = thresholds.evidence
     if evidence.get("data_sha256") != data_hash(table):
         return table, ""
-    split = split_rows(len(table), float(evidence.get("held_out", 0.0)), int(evidence.get("seed", 0)))
+    try:
+        split = split_rows(len(table), float(evidence.get("held_out", 0.0)), int(evidence.get("seed", 0)))
+    except (TypeError, ValueError) as error:
+        raise ThresholdError(f"the evidence of the thresholds has no usable held_out and seed: {error}") from error
     if not len(split.held_out):
         return table, (
             f"The thresholds were chosen on these same {len(table)} rows: the figures are optimistic. Evaluate on "

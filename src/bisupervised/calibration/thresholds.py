@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bisupervised.decision import check_threshold
 from bisupervised.errors import ThresholdError
 
@@ -28,15 +30,14 @@ class Thresholds:
     achieved: Mapping[str, Any] = field(default_factory=dict)  #: figures by glossary name, held out where said
 
     def __post_init__(self) -> None:
-        check_threshold(self.local, "local threshold")
-        check_threshold(self.remote, "remote threshold")
+        object.__setattr__(self, "local", check_threshold(self.local, "local threshold"))
+        object.__setattr__(self, "remote", check_threshold(self.remote, "remote threshold"))
 
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that name these thresholds in logs and headers."""
-        text = json.dumps(
-            [self.local, self.remote, dict(self.target), dict(self.evidence)], sort_keys=True, default=str
-        )
+        content = [self.local, self.remote, _plain(self.target), _plain(self.evidence)]
+        text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_toml(self) -> str:
@@ -51,9 +52,9 @@ class Thresholds:
             f"remote = {_toml(self.remote)}",
         ]
         for name in ("target", "evidence", "achieved"):
-            values: Mapping[str, Any] = getattr(self, name)
+            values: Mapping[str, Any] = _plain(getattr(self, name))
             if values:
-                lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+                lines = [f"{_key(key)} = {_toml(value)}" for key, value in values.items()]
                 sections += ["", f"[{name}]", *lines]
         return "\n".join(sections) + "\n"
 
@@ -73,18 +74,40 @@ class Thresholds:
             raise ThresholdError(
                 f"there is no thresholds file {path}; `bisupervised calibrate` writes one"
             ) from error
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # no TOML, no UTF-8: ValueErrors
             raise ThresholdError(f"{path} cannot be read as a thresholds file: {error}") from error
         given = values.get("thresholds", {})
         if not isinstance(given, dict) or not {"local", "remote"} <= given.keys():
             raise ThresholdError(f"{path} needs a [thresholds] table with local = … and remote = …")
-        return cls(
-            local=check_threshold(given["local"], f"{path}: thresholds.local"),
-            remote=check_threshold(given["remote"], f"{path}: thresholds.remote"),
-            target=values.get("target", {}),
-            evidence=values.get("evidence", {}),
-            achieved=values.get("achieved", {}),
-        )
+        for name in ("local", "remote"):
+            if isinstance(given[name], bool) or not isinstance(given[name], int | float):
+                raise ThresholdError(f"{path}: thresholds.{name} must be a number, not {given[name]!r}")
+        sections = {name: values.get(name, {}) for name in ("target", "evidence", "achieved")}
+        for name, section in sections.items():
+            if not isinstance(section, dict):
+                raise ThresholdError(f"{path}: {name} must be a table [{name}], not {section!r}")
+        try:
+            local, remote = (
+                check_threshold(given[name], f"{path}: thresholds.{name}") for name in ("local", "remote")
+            )
+        except OverflowError as error:
+            raise ThresholdError(f"{path}: a threshold is too large a number; write inf to accept none") from error
+        return cls(local, remote, **sections)
+
+
+def _plain(value: Any) -> Any:
+    """The value as reading the file gives it back, so that a file has the id of what was written."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(one) for one in value if one is not None]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if type(value) in (bool, int, float, str) else str(value)
+
+
+def _key(key: str) -> str:
+    return key if key.isascii() and key.replace("_", "a").replace("-", "a").isalnum() else _toml(key)
 
 
 def _toml(value: Any) -> str:
@@ -96,7 +119,9 @@ def _toml(value: Any) -> str:
         if math.isnan(value):
             return "nan"
         return ("inf" if value > 0 else "-inf") if math.isinf(value) else repr(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     # A JSON string is a TOML basic string, but for DEL, which JSON leaves as it is.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -52,16 +52,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _installation() -> dict[str, Any]:
-    extras = {
-        extra: [name for name in names if util.find_spec(name) is None] for extra, names in _EXTRAS.items()
-    }
+    extras = {extra: [name for name in names if util.find_spec(name) is None] for extra, names in _EXTRAS.items()}
     return {
         "bisupervised": __version__,
         "python": platform.python_version(),
         "numpy": metadata.version("numpy"),
         "sqlite": sqlite3.sqlite_version,
         "extras": {
-            extra: "installed" if not missing else f"missing {', '.join(missing)}: pip install 'bisupervised[{extra}]'"
+            extra: "installed"
+            if not missing
+            else f"missing {', '.join(missing)}: pip install 'bisupervised[{extra}]'"
             for extra, missing in extras.items()
         },
     }
@@ -90,7 +90,11 @@ async def _ask(level: Any, x: str) -> dict[str, Any]:
     from bisupervised.calls import BoundedCalls
 
     output = await BoundedCalls(level.model, max_concurrency=1)([x])
-    finding: dict[str, Any] = {"model": level.model.name, "called": True, "quantifier": level.supervisor.quantifier.name}
+    finding: dict[str, Any] = {
+        "model": level.model.name,
+        "called": True,
+        "quantifier": level.supervisor.quantifier.name,
+    }
     if output.failures:
         return {**finding, "ok": False, "failure": str(output.failures[0])}
     try:

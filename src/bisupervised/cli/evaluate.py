@@ -77,8 +77,8 @@ def thresholds_of(args: argparse.Namespace) -> Any:
 
 def write_report(assessment: Any, folder: Path, *, source: str) -> None:
     """The curve as PNG and the self-contained HTML report; prints where they are."""
+    from bisupervised.report.curve import save_curve_of
     from bisupervised.report.html import write_html_report
-    from bisupervised.report.plots import save_curve_of
 
     folder.mkdir(parents=True, exist_ok=True)
     if assessment.evaluation.curves is not None:

@@ -84,6 +84,9 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         help="remote-even (default): the fewest requests that are as accurate as the remote model alone",
     )
     group.add_argument(
+        "--margin", type=float, default=0.0, metavar="SHARE", help="remote-even: accuracy to give up, as in 0.01"
+    )
+    group.add_argument(
         "--max-request-rate", type=float, metavar="SHARE", help="request budget: at most this share, as in 0.3"
     )
     group.add_argument(
@@ -122,7 +125,7 @@ def target_of(args: argparse.Namespace) -> Target:
         if any(cost is None for cost in costs):
             raise InputError("the lowest cost needs --error-cost, --abstention-cost and --request-cost")
         return LowestCost(*costs)
-    return BestAccuracy(false_alarm_rate) if name == "best-accuracy" else RemoteEven(false_alarm_rate)
+    return BestAccuracy(false_alarm_rate) if name == "best-accuracy" else RemoteEven(false_alarm_rate, args.margin)
 
 
 def print_json(values: Mapping[str, Any]) -> None:

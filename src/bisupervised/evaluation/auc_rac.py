@@ -26,7 +26,7 @@ class AucRac:
     """The area, its standard error, and what normalises it."""
 
     value: float  #: NaN when both models are equally accurate
-    standard_error: float
+    standard_error: float  #: NaN for a single input
     area: float  #: mean system accuracy over all request rates (not normalised)
     local_only: float  #: system accuracy at request rate 0
     remote_only: float  #: system accuracy at request rate 1
@@ -64,15 +64,19 @@ def auc_rac(
     gain = correctness_gain(local_correct, remote_correct)
     totals = order.totals(gain)
     m = float(totals[-1]) / n
+    if abs(m) < 1e-12:  # equally accurate: the rest is the rounding of summed grades
+        m = 0.0
     # theta = (1/n) sum d q, by parts: the tie-averaged area under the totals.
     if order.has_ties:
-        theta = float(np.dot(order.group_sizes(), totals[:-1] + totals[1:])) / (2.0 * n * n)
+        # In float64: a group's size times a total does not fit the counters' 32 bits.
+        sizes = order.group_sizes().astype(np.float64)
+        theta = float(np.dot(sizes, totals[:-1] + totals[1:])) / (2.0 * n * n)
     else:
         theta = (float(totals.sum(dtype=np.float64)) - float(totals[-1]) / 2.0) / (float(n) * n)
     local_only = float(np.mean(local_correct))
     value = theta / m if m != 0.0 else math.nan
     error = math.nan
-    if standard_error and m != 0.0:
+    if standard_error and m != 0.0 and n > 1:
         error = _standard_error(order, gain, totals, theta, m)
     return AucRac(value, error, local_only + theta, local_only, local_only + m)
 

@@ -33,7 +33,9 @@ def _model_warnings(evaluation: Evaluation) -> list[str]:
 
 def _supervisor_warnings(name: str, figures: SupervisorFigures) -> list[str]:
     found = []
-    if figures.distinct <= 1:
+    if figures.distinct == 0:
+        found.append(f"No input has a {name} confidence: whatever the threshold, no {name} prediction is trusted.")
+    elif figures.distinct == 1:
         found.append(f"The {name} confidence is constant: no threshold can tell the inputs apart.")
     elif figures.auroc.high < 0.5:
         found.append(

@@ -7,6 +7,7 @@ random tie-breaking. NaN is never trusted, so inputs with NaN are one group that
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,8 @@ class DeferralOrder:
     order: IntArray  #: (n,) row numbers
     ends: AnyArray  #: (g,) how many inputs are deferred once each group is; the last is n
     #: (g + 1,) `thresholds[j]` defers exactly the first j groups: it is the confidence of group j, +inf after the
-    #: last. The first is NaN where inputs have no confidence: no threshold can avoid deferring them.
+    #: last. NaN where none does: the first where inputs have no confidence and are always deferred, the last
+    #: where some have the confidence +inf and never are.
     thresholds: FloatArray
     never: int  #: how many inputs have NaN confidence and are deferred whatever the threshold
 
@@ -39,11 +41,11 @@ class DeferralOrder:
         order = np.argsort(confidences)  # NaN last
         thresholds = np.empty(n + 1)
         ranked = np.take(confidences, order, out=thresholds[:n])
-        thresholds[n] = np.inf
         never = n - int(np.searchsorted(ranked, np.nan))
         if never:
             order = np.roll(order, never)
             ranked[:] = np.roll(ranked, never)
+        thresholds[n] = np.nan if ranked[-1] == np.inf else np.inf
         changes = np.not_equal(ranked[1:], ranked[:-1])
         changes[: max(never - 1, 0)] = False  # NaN differs from NaN, yet they are one group
         # Half the memory where the numbers allow it; 2 n must fit.
@@ -69,6 +71,12 @@ class DeferralOrder:
         else:
             np.cumsum(ordered, out=sums[1:])
         return sums
+
+    @property
+    def attainable(self) -> range:
+        """The numbers of groups j that a threshold defers exactly; never empty."""
+        first, last = (int(math.isnan(self.thresholds[end])) for end in (0, -1))
+        return range(first, len(self.thresholds) - last)
 
     @property
     def has_ties(self) -> bool:

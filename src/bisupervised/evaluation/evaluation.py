@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bisupervised.decision import check_threshold
-from bisupervised.errors import InputError, TableError
+from bisupervised.errors import TableError
 from bisupervised.evaluation import system
 from bisupervised.evaluation.auc_rac import AucRac, auc_rac
 from bisupervised.evaluation.auroc import auroc
 from bisupervised.evaluation.cautions import warnings_of
 from bisupervised.evaluation.deferral_order import DeferralOrder
-from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate, bootstrap_of_objective
+from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate
 from bisupervised.evaluation.objectives import ACCURACY, Graded, Objective, Scored
 from bisupervised.evaluation.request_accuracy import (
     OperatingPoint,
@@ -25,7 +25,8 @@ from bisupervised.evaluation.request_accuracy import (
     request_accuracy_curve,
 )
 from bisupervised.evaluation.risk_coverage import RiskCoverage, risk_coverage
-from bisupervised.evaluation.supervised import SupervisedRow, s_beta, supervised_table
+from bisupervised.evaluation.scored import coded, scored_curve, scored_difference, scored_figures
+from bisupervised.evaluation.supervised import SupervisedRow, supervised_table
 from bisupervised.evaluation.system import Decided, SystemFigures, paired_difference, system_figures
 from bisupervised.records import AnyArray, FloatArray, LevelName, Route, RouteArray
 from bisupervised.table import Table
@@ -70,7 +71,7 @@ class CurveFigures:
     remote_even: OperatingPoint
     best: OperatingPoint
     oracle_rates: FloatArray
-    oracle_accuracy: FloatArray
+    oracle_accuracy: FloatArray  #: NaN for scored objectives
     captured_gain: float  #: share of the oracle's area above random deferral that the supervisor captures
 
 
@@ -117,7 +118,8 @@ def evaluate_at(
     decided = _systems(table, local_threshold, remote_threshold, abstention_cost, notes)
     figures = {name: system_figures(one) for name, one in decided.items()}
     if isinstance(objective, Scored):
-        figures = {name: _scored(table, decided[name], one, objective, seed) for name, one in figures.items()}
+        table, objective = coded(table, objective)
+        figures = {name: scored_figures(table, decided[name], one, objective, seed) for name, one in figures.items()}
     curves = _curves(table, objective, notes)
     supervisors = _supervisors(table, decided["bisupervised"])
     labelled = ~np.isnan(table.correct("local")) | ~np.isnan(table.correct("remote"))
@@ -133,8 +135,10 @@ def evaluate_at(
         curves=curves,
         supervisors=supervisors,
         complementarity=_complementarity(table) if curves is not None else None,
-        break_even_latency=system.break_even_rate(system.latency_of(table.local), system.latency_of(table.remote)),
-        break_even_cost=system.break_even_rate(table.local.cost, table.remote.cost),
+        break_even_latency=system.break_even_rate(
+            system.latency_of(table.local), system.latency_of(table.remote)[table.remote.asked]
+        ),
+        break_even_cost=system.break_even_rate(table.local.cost, table.remote.cost[table.remote.asked]),
         supervised_rows=_supervised_rows(table, curves) if not isinstance(objective, Scored) else (),
         warnings=(),
         notes=notes,
@@ -143,13 +147,11 @@ def evaluate_at(
 
 
 def graded_table(table: Table, objective: Objective | None) -> Table:
-    """The table with the objective's grades as correctness; unchanged for accuracy and scored objectives."""
-    if objective is None:
-        return table
-    if table.labels is None:
+    """The table with its correctness worked out once: the objective's grades, or whether prediction is label."""
+    if objective is not None and table.labels is None:
         raise TableError(f"{objective.name} needs labels and predictions; the table has correctness columns only")
-    if not isinstance(objective, Graded):
-        return table
+    if not isinstance(objective, Graded) or table.labels is None:
+        return replace(table, local_correct=table.correct("local"), remote_correct=table.correct("remote"))
     known = ~np.isnan(replace(table, local_correct=None, remote_correct=None).correct("local"))
     grades = {}
     for name in LevelName:
@@ -173,6 +175,12 @@ def _systems(
         )
     else:
         cascade = system.bisupervised(table, local_threshold, remote_threshold, abstention_cost=abstention_cost)
+        unasked = int((cascade.requested & ~table.remote.asked).sum())
+        if unasked:
+            notes.append(
+                f"the remote model was never asked about {unasked} of the {int(cascade.requested.sum())} inputs that "
+                f"these thresholds defer: they count as rejected, and the cascade's cost and latency are not known"
+            )
     coverage = float(np.mean(cascade.routes != Route.REJECTED))
     local_at = threshold_for_coverage(table.local.confidences, coverage)
     decided = {
@@ -205,8 +213,9 @@ def threshold_for_coverage(confidences: FloatArray, coverage: float) -> float:
     order = DeferralOrder.of(confidences)
     rejected = np.concatenate([[0], order.ends])
     index = int(np.searchsorted(rejected, (1.0 - coverage) * len(order) + 1e-9, side="right")) - 1
-    threshold = float(order.thresholds[index])
-    return -math.inf if math.isnan(threshold) else threshold
+    # Inputs without confidence are rejected by all thresholds, those of confidence +inf by none.
+    index = min(max(index, order.attainable.start), order.attainable.stop - 1)
+    return float(order.thresholds[index])
 
 
 def _supervised_versus(decided: dict[str, Decided]) -> dict[str, Estimate]:
@@ -242,32 +251,8 @@ def _versus_remote_only(
     if "remote_only" not in decided:
         return NOT_KNOWN
     if isinstance(objective, Scored):
-        first, second = (_answers(table, decided[name]) for name in ("bisupervised", "remote_only"))
-        return bootstrap_of_objective(table.labels, [first, second], objective.score, seed=seed)
+        return scored_difference(table, decided["bisupervised"], decided["remote_only"], objective, seed)
     return paired_difference(decided["bisupervised"].correct, decided["remote_only"].correct)
-
-
-def _answers(table: Table, decided: Decided) -> AnyArray:
-    predictions: AnyArray = np.where(decided.requested, table.remote.predictions, table.local.predictions).astype(
-        object
-    )
-    return predictions
-
-
-def _scored(table: Table, decided: Decided, figures: SystemFigures, objective: Scored, seed: int) -> SystemFigures:
-    """The figures with a scored objective in the two places of accuracy."""
-    answers = _answers(table, decided)
-    accepted = decided.routes != Route.REJECTED
-    labels = table.labels
-    if labels is None:
-        raise InputError(f"{objective.name} needs labels")
-    supervised = bootstrap_of_objective(labels[accepted], [answers[accepted]], objective.score, seed=seed)
-    return replace(
-        figures,
-        system_accuracy=bootstrap_of_objective(labels, [answers], objective.score, seed=seed),
-        supervised_accuracy=supervised,
-        s_beta={key: s_beta(supervised.value, figures.coverage.value, float(key)) for key in figures.s_beta},
-    )
 
 
 def _curves(table: Table, objective: Objective | None, notes: list[str]) -> CurveFigures | None:
@@ -299,31 +284,14 @@ def _curves(table: Table, objective: Objective | None, notes: list[str]) -> Curv
         room = oracle_area(left, right) - random_area
         captured = (area.area - random_area) / room if room > 0 else math.nan
     rates = np.linspace(0.0, 1.0, 201)
-    return CurveFigures(
-        curve, area, curve.remote_even(), curve.best(), rates, oracle_curve(rates, left, right), captured
-    )
+    # The oracle is one of accuracy: no objective over all predictions at once has a best order.
+    oracle = np.full(201, np.nan) if isinstance(objective, Scored) else oracle_curve(rates, left, right)
+    return CurveFigures(curve, area, curve.remote_even(), curve.best(), rates, oracle, captured)
 
 
 def _as_flags(correct: FloatArray) -> AnyArray:
     """Booleans where all grades are 0 or 1: exact counts instead of sums of floats."""
     return correct.astype(np.bool_) if np.isin(correct, (0.0, 1.0)).all() else correct
-
-
-def scored_curve(table: Table, objective: Scored, *, points: int = 101) -> RequestAccuracyCurve:
-    """The curve of an objective over all predictions at once, on a grid of request rates."""
-    if table.labels is None:
-        raise InputError(f"{objective.name} needs labels")
-    order = DeferralOrder.of(table.local.confidences)
-    ends = np.concatenate([[0], order.ends])
-    picks = np.unique(np.searchsorted(ends, np.linspace(0, len(order), points)))
-    answers = table.local.predictions.astype(object)
-    scores, done = [], 0
-    for pick in picks:
-        rows = order.order[done : ends[pick]]
-        answers[rows] = table.remote.predictions[rows]
-        done = int(ends[pick])
-        scores.append(objective.score(table.labels, answers))
-    return RequestAccuracyCurve(ends[picks] / len(order), np.array(scores), order.thresholds[picks])
 
 
 def _supervisors(table: Table, cascade: Decided) -> dict[str, SupervisorFigures]:
@@ -362,10 +330,9 @@ def _complementarity(table: Table) -> Complementarity:
 def _supervised_rows(table: Table, curves: CurveFigures | None) -> Sequence[SupervisedRow]:
     if curves is None:
         return ()
-    points = {
-        "remote-even": curves.remote_even.local_threshold,
-        "best": curves.best.local_threshold,
-    }
+    points = {"best": curves.best.local_threshold}
+    if not math.isnan(curves.remote_even.local_threshold):
+        points = {"remote-even": curves.remote_even.local_threshold, **points}
     for request_rate in REQUEST_RATES:
         point = curves.curve.within_budget(request_rate)
         if point is not None:

@@ -64,7 +64,8 @@ def mean(values: FloatArray) -> Estimate:
 
 def quantile(values: FloatArray, q: float) -> Estimate:
     """A quantile with a distribution-free interval between order statistics (normal approximation to the
-    binomial rank). NaN when any value is not known."""
+    binomial rank). NaN when any value is not known. The ends stay within the sample: below about 4 / min(q, 1 - q)
+    values (80 for the 95th percentile) an interval that reaches the largest value covers less than 95 %."""
     n = len(values)
     if n == 0 or np.isnan(values).any():
         return NOT_KNOWN
@@ -122,6 +123,8 @@ def bootstrap_of_objective(
         return scores[0] if len(scores) == 1 else scores[0] - scores[1]
 
     rng = np.random.default_rng(seed)
-    values = [value(rng.integers(0, len(labels), len(labels))) for _ in range(resamples)]
+    values = np.array([value(rng.integers(0, len(labels), len(labels))) for _ in range(resamples)])
+    if np.isnan(values).all():
+        return Estimate(value(slice(None)), math.nan, math.nan)
     low, high = np.nanquantile(values, [0.025, 0.975])
     return Estimate(value(slice(None)), float(low), float(high))

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bisupervised.errors import InputError
-from bisupervised.records import AnyArray, FloatArray
+from bisupervised.records import AnyArray, FloatArray, IntArray
+from bisupervised.table import _written, is_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,16 @@ class Graded:
     grade: Callable[[Any, Any], float]
 
     def grades(self, labels: AnyArray, predictions: AnyArray) -> FloatArray:
-        """(n,) grades; a missing prediction has grade 0."""
-        return np.array(
-            [0.0 if p is None else float(self.grade(t, p)) for t, p in zip(labels, predictions, strict=True)]
-        )
+        """(n,) grades; a missing prediction has grade 0. Raises `InputError` for one outside [0, 1]."""
+        grades = np.empty(len(labels))
+        for row, (label, prediction) in enumerate(zip(labels, predictions, strict=True)):
+            grade = 0.0 if is_missing(prediction) else float(self.grade(label, prediction))
+            if not 0.0 <= grade <= 1.0:
+                raise InputError(
+                    f"the objective {self.name} graded {prediction!r} with {grade}; grades lie in [0, 1]"
+                )
+            grades[row] = grade
+        return grades
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +51,48 @@ Objective: TypeAlias = Graded | Scored
 
 def exact_match(label: Any, prediction: Any) -> float:
     """1 when both read the same, white space and case aside; for answers in words."""
-    return float(" ".join(str(label).split()).casefold() == " ".join(str(prediction).split()).casefold())
+    return float(_words(label) == _words(prediction))
+
+
+def _words(value: Any) -> str:
+    return " ".join(str(_written(value)).split()).casefold()
 
 
 def macro_f1(labels: AnyArray, predictions: AnyArray) -> float:
     """The unweighted mean over classes of F1 = 2 TP / (2 TP + FP + FN), the classes being those of the labels
-    and of the predictions.
+    and of the predictions. A missing prediction is of no class, and wrong; rows without a label are left out.
 
     >>> round(macro_f1(np.array(["a", "a", "b"]), np.array(["a", "b", "b"])), 4)
     0.6667
     """
-    if len(labels) == 0:
+    truth, guess = class_codes(labels, predictions)
+    return macro_f1_of_codes(truth, guess)
+
+
+def macro_f1_of_codes(truth: IntArray, guess: IntArray) -> float:
+    """`macro_f1` of class numbers from 0, -1 being a missing one: what is evaluated a thousand times."""
+    if (truth < 0).any():
+        truth, guess = truth[truth >= 0], guess[truth >= 0]
+    if len(truth) == 0:
         return float("nan")
-    both = np.array([str(value) for value in np.concatenate([labels.astype(object), predictions.astype(object)])])
-    _, codes = np.unique(both, return_inverse=True)
-    truth, guess = codes[: len(labels)], codes[len(labels) :]
-    classes = int(codes.max()) + 1
-    hits = np.bincount(truth[truth == guess], minlength=classes)
-    totals = np.bincount(truth, minlength=classes) + np.bincount(guess, minlength=classes)
-    return float(np.mean(2 * hits / totals))
+    # Shifted by one: class 0 holds the missing predictions.
+    classes = int(max(truth.max(), guess.max())) + 2
+    hits = np.bincount(truth[truth == guess] + 1, minlength=classes)[1:]
+    totals = (np.bincount(truth + 1, minlength=classes) + np.bincount(guess + 1, minlength=classes))[1:]
+    present = totals > 0
+    return float(np.mean(2 * hits[present] / totals[present]))
+
+
+def class_codes(*columns: AnyArray) -> list[IntArray]:
+    """The columns with a number for each class, -1 for a missing cell; what is written alike is one class."""
+    numbers: dict[str, int] = {}
+    return [
+        np.array(
+            [-1 if is_missing(value) else numbers.setdefault(_written(value), len(numbers)) for value in column],
+            dtype=np.int64,
+        )
+        for column in columns
+    ]
 
 
 ACCURACY = "accuracy"

@@ -32,7 +32,9 @@ class RequestAccuracyCurve:
 
     request_rates: FloatArray  #: (g + 1,) rising from 0 to 1
     system_accuracy: FloatArray  #: (g + 1,)
-    thresholds: FloatArray  #: (g + 1,) NaN where no threshold attains the point (inputs without confidence)
+    #: (g + 1,) NaN where no threshold attains the point: the first where inputs have no confidence, the last where
+    #: some have the confidence +inf
+    thresholds: FloatArray
 
     @property
     def local_only(self) -> float:
@@ -52,29 +54,35 @@ class RequestAccuracyCurve:
         )
 
     @property
-    def _first(self) -> int:
-        return int(math.isnan(self.thresholds[0]))
+    def _attainable(self) -> slice:
+        return slice(int(math.isnan(self.thresholds[0])), len(self.thresholds) - int(math.isnan(self.thresholds[-1])))
 
-    def remote_even(self) -> OperatingPoint:
-        """The attainable point of the smallest request rate with system accuracy >= remote-only.
+    def _first_of_at_least(self, accuracy: float) -> int:
+        # Sums of grades that are equal on paper may differ in their last bits.
+        enough = self.system_accuracy[self._attainable] >= accuracy - 1e-12
+        return self._attainable.start + int(np.argmax(enough)) if enough.any() else len(self.thresholds) - 1
 
-        It always exists: deferring everything is remote-only.
+    def remote_even(self, margin: float = 0.0) -> OperatingPoint:
+        """The attainable point of the smallest request rate with system accuracy >= remote-only - margin.
+
+        Deferring everything is remote-only, so it exists, unless inputs of confidence +inf can never be deferred:
+        then it may be (1, remote-only) with the threshold NaN, which no threshold attains.
         """
-        enough = self.system_accuracy[self._first :] >= self.remote_only
-        return self.point(self._first + int(np.argmax(enough)))
+        return self.point(self._first_of_at_least(self.remote_only - margin))
 
     def best(self) -> OperatingPoint:
         """The attainable point of the largest system accuracy; the fewest requests among equals."""
-        return self.point(self._first + int(np.argmax(self.system_accuracy[self._first :])))
+        return self.point(self._first_of_at_least(float(np.max(self.system_accuracy[self._attainable]))))
 
     def within_budget(self, request_rate: float) -> OperatingPoint | None:
         """The attainable point of the largest request rate <= the given one; None when even none exceeds it."""
-        index = int(np.searchsorted(self.request_rates, request_rate, side="right")) - 1
-        return self.point(index) if index >= self._first else None
+        index = int(np.searchsorted(self.request_rates, request_rate + 1e-12, side="right")) - 1
+        index = min(index, self._attainable.stop - 1)
+        return self.point(index) if index >= self._attainable.start else None
 
     def area(self) -> float:
         """Mean system accuracy over all request rates: the exact area under the curve."""
-        return float(np.trapezoid(self.system_accuracy, self.request_rates))
+        return _area_under(self.request_rates, self.system_accuracy)
 
     def thinned(self, points: int = 1000) -> RequestAccuracyCurve:
         """At most about `points` of the points, first, last, best and remote-even among them, for drawing."""
@@ -84,8 +92,7 @@ class RequestAccuracyCurve:
             np.concatenate(
                 [
                     np.linspace(0, len(self.request_rates) - 1, points).astype(np.int64),
-                    [int(np.argmax(self.system_accuracy))],
-                    [int(np.searchsorted(self.request_rates, self.remote_even().request_rate))],
+                    np.searchsorted(self.request_rates, [self.best().request_rate, self.remote_even().request_rate]),
                 ]
             )
         )
@@ -120,28 +127,28 @@ def request_accuracy_curve(
     return RequestAccuracyCurve(rates, accuracy, order.thresholds)
 
 
+def _area_under(x: FloatArray, y: FloatArray) -> float:
+    return float(np.dot(np.diff(x), y[1:] + y[:-1])) / 2.0
+
+
 def oracle_curve(request_rates: FloatArray, local_correct: AnyArray, remote_correct: AnyArray) -> FloatArray:
-    """System accuracy of an oracle that defers first where only the remote model is right, last where only
-    the local one is: acc_L + min(c, p_RO) - max(0, c - (1 - p_LO))."""
-    only_remote = float(np.mean(np.maximum(np.subtract(remote_correct, local_correct, dtype=np.float64), 0.0)))
-    only_local = float(np.mean(np.maximum(np.subtract(local_correct, remote_correct, dtype=np.float64), 0.0)))
-    gained = np.minimum(request_rates, only_remote)
-    lost = np.maximum(0.0, request_rates - (1.0 - only_local))
-    return np.asarray(float(np.mean(local_correct)) + gained - lost)
+    """System accuracy of an oracle that defers first where the remote model gains most, last where it loses most.
+
+    For booleans: acc_L + min(c, p_RO) - max(0, c - (1 - p_LO)).
+    """
+    return np.asarray(np.interp(request_rates, *_oracle_corners(local_correct, remote_correct)))
 
 
 def oracle_area(local_correct: AnyArray, remote_correct: AnyArray) -> float:
     """The exact area under the oracle's curve."""
-    corners = np.array(
-        [
-            0.0,
-            float(np.mean(np.maximum(np.subtract(remote_correct, local_correct, dtype=np.float64), 0.0))),
-            1.0 - float(np.mean(np.maximum(np.subtract(local_correct, remote_correct, dtype=np.float64), 0.0))),
-            1.0,
-        ]
-    )
-    corners.sort()
-    return float(np.trapezoid(oracle_curve(corners, local_correct, remote_correct), corners))
+    return _area_under(*_oracle_corners(local_correct, remote_correct))
+
+
+def _oracle_corners(local_correct: AnyArray, remote_correct: AnyArray) -> tuple[FloatArray, FloatArray]:
+    gains, counts = np.unique(correctness_gain(local_correct, remote_correct), return_counts=True)
+    rates = np.concatenate([[0.0], np.cumsum(counts[::-1]) / len(local_correct)])
+    gained = np.concatenate([[0.0], np.cumsum((gains * counts)[::-1]) / len(local_correct)])
+    return rates, float(np.mean(local_correct)) + gained
 
 
 # ---------------------------------------------------------------- compatibility with published numbers

@@ -41,9 +41,7 @@ def false_alarm_threshold(
     """
     if not 0.0 <= target <= 1.0:
         raise InputError(f"a false alarm rate is in [0, 1], not {target}")
-    right = (
-        np.asarray(correct) >= 0.5 if np.asarray(correct).dtype.kind == "f" else np.asarray(correct, dtype=np.bool_)
-    )
+    right = _right(correct)
     of_correct = confidences[right]
     known = np.sort(of_correct[~np.isnan(of_correct)])
     total = float(np.count_nonzero(right)) if correct_in_system is None else correct_in_system
@@ -54,10 +52,17 @@ def false_alarm_threshold(
 
 
 def false_alarm_rate(correct: AnyArray, accepted: AnyArray) -> float:
-    """Correct predictions rejected / all correct; NaN when none is correct. Both are (n,)."""
-    graded = np.asarray(correct, dtype=np.float64)
-    total = float(graded.sum())
-    return float(graded[~np.asarray(accepted)].sum()) / total if total > 0 else math.nan
+    """Correct predictions rejected / all correct; NaN when none is correct. Both are (n,); grades are read as
+    correct from 0.5 on, as `false_alarm_threshold` reads them."""
+    right = _right(correct)
+    total = int(np.count_nonzero(right))
+    return int(np.count_nonzero(right & ~np.asarray(accepted))) / total if total else math.nan
+
+
+def _right(correct: AnyArray) -> BoolArray:
+    correct = np.asarray(correct)
+    right: BoolArray = correct >= 0.5 if correct.dtype.kind == "f" else correct.astype(np.bool_)
+    return right
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ def _cascade(table: Table, routes: RouteArray, abstention_cost: float) -> Decide
     fallback_s = table.extra.get("fallback_s")
     if fallback_s is not None:
         local_s = local_s + np.nan_to_num(np.asarray(fallback_s, dtype=np.float64))
-    cost = np.where(deferred, table.local.cost + table.remote.cost, table.local.cost)
+    remote_cost = np.where(table.remote.asked, table.remote.cost, np.nan)  # the 0 of rows not asked is no price
+    cost = np.where(deferred, table.local.cost + remote_cost, table.local.cost)
     return Decided(
         routes=routes,
         requested=deferred,
@@ -174,5 +175,7 @@ def break_even_rate(local: FloatArray, remote: FloatArray) -> float:
     Below it the cascade is the faster (or cheaper) one. Negative when the local model alone already takes
     longer; NaN when either is not known.
     """
+    if len(remote) == 0:
+        return math.nan
     remote_mean = float(np.mean(remote))
     return 1.0 - float(np.mean(local)) / remote_mean if remote_mean > 0 else math.nan

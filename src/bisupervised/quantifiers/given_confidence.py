@@ -25,4 +25,13 @@ class GivenConfidence:
     def __call__(self, output: ModelOutput) -> FloatArray:
         if output.confidences is None:
             raise EvidenceError("the model output brings no confidences of its own; choose a quantifier")
-        return np.asarray(output.confidences, dtype=np.float64)
+        try:
+            confidences = np.asarray(output.confidences, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise EvidenceError(f"confidences must be numbers, one for each prediction: {error}") from error
+        if confidences.shape != (len(output),):
+            raise EvidenceError(
+                f"confidences must be one number for each of the {len(output)} predictions, not of the shape "
+                f"{confidences.shape}"
+            )
+        return confidences

@@ -63,6 +63,8 @@ class LabelProbability:
                 "the model output holds no log-probabilities of alternative tokens; ask the endpoint for them "
                 "(top_logprobs = 5 or more)"
             )
+        if len(output.top_logprobs) != len(output):
+            raise EvidenceError(f"top_logprobs has {len(output.top_logprobs)} rows for {len(output)} predictions")
         return np.array(
             [
                 self._score(prediction, alternatives)
@@ -76,6 +78,11 @@ class LabelProbability:
             return float("nan")
         mass = dict.fromkeys(self.labels, 0.0)
         for token, logprob in alternatives.items():
+            if logprob > 1e-6:
+                raise EvidenceError(
+                    f"the log-probability {logprob:.4g} of the token {token!r} is above 0: these are not natural "
+                    f"logarithms of probabilities"
+                )
             label = self.label_of(token)
             if label is not None:
                 mass[label] += math.exp(logprob)

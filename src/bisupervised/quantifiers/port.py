@@ -46,7 +46,11 @@ def probabilities_of(output: ModelOutput, *, tolerance: float = SUM_TOLERANCE) -
             "the model output holds no class probabilities; use a quantifier that needs what the model gives, "
             "or a model that returns `probabilities`"
         )
-    p = np.asarray(p, dtype=np.float64)
+    try:
+        # Rows side by side in memory: a sum over a row is the same to the last bit alone and in any batch.
+        p = np.ascontiguousarray(p, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise EvidenceError(f"class probabilities must be numbers, (inputs, classes): {error}") from error
     if p.ndim != 2 or p.shape[0] != len(output):
         raise EvidenceError(
             f"probabilities must have the shape (inputs, classes) = ({len(output)}, k), not {p.shape}"
@@ -56,8 +60,9 @@ def probabilities_of(output: ModelOutput, *, tolerance: float = SUM_TOLERANCE) -
             raise EvidenceError("probabilities over no classes: each row needs at least one class")
         return p
     # Sums of NaN rows are NaN and compare false: they pass, as "no evidence", here and below.
-    wrong = np.abs(p.sum(axis=1) - 1.0) > tolerance
-    if wrong.any() or p.min(initial=0.0) < -tolerance:
+    with np.errstate(invalid="ignore"):
+        wrong = np.abs(p.sum(axis=1) - 1.0) > tolerance
+    if wrong.any() or np.fmin.reduce(p, axis=None, initial=0.0) < -tolerance:
         wrong |= (p < -tolerance).any(axis=1)
         row = int(np.argmax(wrong))
         raise EvidenceError(

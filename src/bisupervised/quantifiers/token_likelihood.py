@@ -50,7 +50,8 @@ class TokenLikelihood:
         """`token_likelihood_min`, or `token_likelihood_q0.5` for a quantile."""
         if isinstance(self.aggregate, str):
             return f"token_likelihood_{self.aggregate}"
-        return f"token_likelihood_q{self.aggregate:g}"
+        short = f"{self.aggregate:g}"
+        return f"token_likelihood_q{short if float(short) == self.aggregate else self.aggregate}"
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         if output.token_logprobs is None:
@@ -58,9 +59,19 @@ class TokenLikelihood:
                 "the model output holds no token log-probabilities; ask the endpoint for them (logprobs = true) "
                 "or use a quantifier that needs what the model gives"
             )
-        return np.array([self._score(np.asarray(row)) for row in output.token_logprobs], dtype=np.float64)
+        if len(output.token_logprobs) != len(output):
+            raise EvidenceError(f"token_logprobs has {len(output.token_logprobs)} rows for {len(output)} predictions")
+        return np.array([self._score(row) for row in output.token_logprobs], dtype=np.float64)
 
-    def _score(self, logprobs: FloatArray) -> float:
+    def _score(self, row: FloatArray) -> float:
+        try:
+            logprobs = np.asarray(row, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise EvidenceError(
+                f"token log-probabilities must be a list of numbers for each answer: {error}"
+            ) from error
+        if logprobs.ndim != 1:
+            raise EvidenceError(f"an answer's token log-probabilities must be (tokens,), not {logprobs.shape}")
         if logprobs.size == 0 or np.isnan(logprobs).any():
             return float("nan")
         if (logprobs > 1e-6).any():
@@ -70,4 +81,5 @@ class TokenLikelihood:
             )
         if isinstance(self.aggregate, str):
             return float(np.exp(min(_AGGREGATES[self.aggregate](logprobs), 0.0)))
-        return float(np.exp(min(float(np.quantile(logprobs, self.aggregate)), 0.0)))
+        # An impossible token is -inf, which cannot be interpolated; e to the -1e300 is 0 just the same.
+        return float(np.exp(min(float(np.quantile(np.maximum(logprobs, -1e300), self.aggregate)), 0.0)))

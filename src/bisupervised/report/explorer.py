@@ -1,0 +1,69 @@
+"""The points behind the page's slider, as text: the page shows them and calculates nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from bisupervised.evaluation.evaluation import Evaluation
+from bisupervised.evaluation.request_accuracy import RequestAccuracyCurve
+from bisupervised.report.numerals import amount, percent, seconds, share
+from bisupervised.report.tables import threshold_rule
+
+MAX_POINTS = 400
+EXPLORER_COLUMNS = {
+    "request_rate": "inputs sent",
+    "rule": "trust the local model at",
+    "system_accuracy": "system accuracy",
+    "versus_remote_only": "against remote-only",
+    "cost": "cost per input",
+    "latency": "mean latency",
+}
+
+
+def explorer_points(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The attainable points of the curve, at most about 400, in the words that the page shows.
+
+    Each has its numbers `x` (request rate) and `y` (system accuracy) besides. Mean cost and latency at a request
+    rate are those of the local model plus that share of the remote model's; where a mean is not known, no point
+    has it.
+    """
+    if evaluation.curves is None:
+        return []
+    curve = evaluation.curves.curve.thinned(MAX_POINTS)
+    attainable = np.flatnonzero(~np.isnan(curve.thresholds))
+    return [_point(evaluation, curve, int(index)) for index in attainable]
+
+
+def _point(evaluation: Evaluation, curve: RequestAccuracyCurve, index: int) -> dict[str, Any]:
+    point = curve.point(index)
+    local, remote = (evaluation.systems[name] for name in ("local_only", "remote_only"))
+    words = {
+        "request_rate": percent(point.request_rate),
+        "rule": threshold_rule(point.local_threshold),
+        "system_accuracy": share(point.system_accuracy),
+        "versus_remote_only": share(point.system_accuracy - curve.remote_only, signed=True),
+    }
+    cost = local.cost_per_input.value + point.request_rate * remote.cost_per_input.value
+    latency = local.latency.mean.value + point.request_rate * remote.latency.mean.value
+    if not math.isnan(cost):
+        words["cost"] = amount(cost)
+    if not math.isnan(latency):
+        words["latency"] = seconds(latency)
+    return {"x": round(point.request_rate, 5), "y": round(point.system_accuracy, 6), **words}
+
+
+def at_tenths(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points nearest to 0 %, 10 %, …, 100 % of inputs sent: for readers without the slider."""
+    if not points:
+        return []
+    rates = np.array([point["x"] for point in points])
+    nearest = {int(np.argmin(np.abs(rates - tenth))) for tenth in np.linspace(0.0, 1.0, 11)}
+    return [points[index] for index in sorted(nearest)]
+
+
+def nearest_point(points: list[dict[str, Any]], request_rate: float) -> int:
+    """Where the slider starts: the point nearest to a request rate."""
+    return int(np.argmin([abs(point["x"] - request_rate) for point in points])) if points else 0

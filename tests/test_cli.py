@@ -1,0 +1,166 @@
+"""The commands, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bisupervised.cli import build_parser, main
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    """600 rows: a local model right in about .8, a remote one in about .9, confidences that know something."""
+    rng = np.random.default_rng(7)
+    local, remote = rng.uniform(0.5, 1.0, 600), rng.uniform(0.5, 1.0, 600)
+    right = {"local": rng.random(600) < 0.35 + 0.6 * local, "remote": rng.random(600) < 0.45 + 0.6 * remote}
+    labels = rng.integers(0, 2, 600)
+    lines = ["id,label,local_prediction,local_confidence,local_latency_s,remote_prediction,remote_confidence,remote_latency_s"]
+    for row in range(600):
+        guess = {name: labels[row] if ok[row] else 1 - labels[row] for name, ok in right.items()}
+        lines.append(
+            f"r{row},{labels[row]},{guess['local']},{local[row]:.6f},0.01,{guess['remote']},{remote[row]:.6f},0.4"
+        )
+    path = tmp_path / "preds.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_evaluate_opens_with_the_answer_and_leaves_a_report(
+    predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(predictions), "--remote-cost", "0.002", "--report", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "of inputs go to the remote model" in " ".join(printed.split())
+    assert (tmp_path / "out" / "request_accuracy.png").stat().st_size > 5_000
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+    assert str(tmp_path / "out" / "report.html") in printed
+
+
+def test_evaluate_json_is_json_and_nothing_else(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(predictions), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["n"] == 300
+    assert 0 < values["systems"]["bisupervised"]["request_rate"]["value"] < 1
+    assert values["systems"]["bisupervised"]["cost_per_input"]["value"] is None  # no cost was given: not known
+
+
+def test_calibrate_writes_thresholds_that_evaluate_judges_on_the_rows_held_out(
+    predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "thresholds.toml"
+    assert main(["calibrate", str(predictions), "--max-request-rate", "0.3", "--out", str(out)]) == 0
+    written = tomllib.loads(out.read_text())
+    assert written["target"] == {"name": "request_budget", "request_rate": 0.3, "false_alarm_rate": 0.05}
+    assert written["evidence"]["n"] == 300
+    capsys.readouterr()
+    assert main(["evaluate", str(predictions), "--thresholds", str(out), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["n"] == 300
+    assert any("held out" in note for note in values["notes"])
+    assert values["systems"]["bisupervised"]["request_rate"]["value"] == pytest.approx(
+        written["achieved"]["request_rate"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "absent.csv"], "there is no file absent.csv"),
+        (["evaluate", "{rows}", "--columns", "local_confidence"], "--columns takes OURS=YOURS"),
+        (["evaluate", "{rows}", "--columns", "local_confidence=nope"], "no column nope"),
+        (["evaluate", "{rows}", "--target", "request-budget"], "needs --max-request-rate"),
+        (["evaluate", "{rows}", "--target", "lowest-cost"], "--error-cost"),
+        (["evaluate", "{rows}", "--max-request-rate", "30"], "write 30 % as 0.3"),
+        (["evaluate", "{rows}", "--remote-threshold", "0.5"], "goes with --local-threshold"),
+        (["evaluate", "{rows}", "--local-threshold", "nan"], "NaN"),
+        (["evaluate", "{rows}", "--objective", "beauty"], "no objective is called 'beauty'"),
+        (["evaluate", "{rows}", "--thresholds", "absent.toml"], "there is no thresholds file"),
+        (["predict", "{rows}", "--config", "absent.toml"], "there is no configuration file"),
+        (["study", "all"], "testingautomated-usi/bisupervised"),
+        (["study", "imdb", "--recorded", "."], "imdb_local.csv"),
+    ],
+)
+def test_a_mistake_gets_one_line_that_says_what_to_do(
+    predictions: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.format(rows=predictions) for word in arguments]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.startswith("bisupervised: ")
+    assert "Traceback" not in captured.err
+
+
+def config(folder: Path) -> Path:
+    name = f"cli_models_{folder.name}"
+    (folder / f"{name}.py").write_text(
+        "def local(texts):\n    return [[.9, .1] if 'good' in t else [.6, .4] for t in texts]\n"
+        "def remote(texts):\n    return [[.1, .9] for t in texts]\n"
+    )
+    path = folder / "cascade.toml"
+    path.write_text(
+        "[[cascade]]\nname = 'demo'\nthresholds = { local = 0.8, remote = 0.8 }\n"
+        f"[cascade.local]\nmodel = 'function'\nfunction = '{name}:local'\nclasses = ['pos', 'neg']\n"
+        f"[cascade.remote]\nmodel = 'function'\nfunction = '{name}:remote'\nclasses = ['pos', 'neg']\n"
+    )
+    return path
+
+
+def test_predict_and_record_write_the_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = tmp_path / "inputs.csv"
+    inputs.write_text("id,text,label\n1,good film,pos\n2,bad film,neg\n3,good try,neg\n")
+    settings = ["--config", str(config(tmp_path))]
+    assert main(["predict", str(inputs), *settings, "--out", str(tmp_path / "a.csv"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["local"], summary["remote"], summary["rejected"]) == (2, 1, 0)
+    assert main(["record", str(inputs), *settings, "--out", str(tmp_path / "r.jsonl"), "--limit", "2"]) == 0
+    assert main(["record", str(inputs), *settings, "--out", str(tmp_path / "r.jsonl"), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resumed"] == 2
+    assert main(["evaluate", str(tmp_path / "r.jsonl"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 3
+
+
+def test_doctor_says_what_the_models_really_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    assert "numpy" in capsys.readouterr().out
+    assert main(["doctor", str(config(tmp_path)), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cascades"]["demo"]["remote"]["prediction"] == "neg"
+
+
+def test_doctor_exits_1_when_a_model_is_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path)
+    text = path.read_text()
+    path.write_text(
+        text[: text.index("[cascade.remote]")]
+        + "[cascade.remote]\nmodel = 'openai'\nmodel_name = 'm'\nbase_url = 'http://127.0.0.1:9/v1'\n"
+        + "quantifier = 'token_likelihood_min'\n"
+    )
+    assert main(["doctor", str(path)]) == 1
+    printed = capsys.readouterr()
+    assert "PROBLEM" in printed.out
+    assert "unreachable" in printed.out
+
+
+def test_every_command_has_help_and_the_readme_names_it() -> None:
+    help_text = build_parser().format_help()
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for command in ("demo", "record", "evaluate", "calibrate", "predict", "study", "doctor"):
+        assert command in help_text
+        assert f"bisupervised {command}" in readme
+        with pytest.raises(SystemExit) as left:
+            main([command, "--help"])
+        assert left.value.code == 0
+
+
+def test_the_command_runs_as_a_module_and_closes_quietly_on_a_closed_pipe(predictions: Path) -> None:
+    command = f"{sys.executable} -m bisupervised evaluate {predictions} --json | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "{"
+    assert done.stderr == ""
