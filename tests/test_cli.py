@@ -21,7 +21,9 @@ def predictions(tmp_path: Path) -> Path:
     local, remote = rng.uniform(0.5, 1.0, 600), rng.uniform(0.5, 1.0, 600)
     right = {"local": rng.random(600) < 0.35 + 0.6 * local, "remote": rng.random(600) < 0.45 + 0.6 * remote}
     labels = rng.integers(0, 2, 600)
-    lines = ["id,label,local_prediction,local_confidence,local_latency_s,remote_prediction,remote_confidence,remote_latency_s"]
+    lines = [
+        "id,label,local_prediction,local_confidence,local_latency_s,remote_prediction,remote_confidence,remote_latency_s"
+    ]
     for row in range(600):
         guess = {name: labels[row] if ok[row] else 1 - labels[row] for name, ok in right.items()}
         lines.append(

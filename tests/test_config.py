@@ -138,7 +138,9 @@ def test_a_missing_file_and_a_missing_function_are_said(folder: Path) -> None:
 
 
 def test_a_supervisor_that_needs_what_the_model_does_not_give_is_refused(folder: Path) -> None:
-    text = CONFIG.replace('model = "function"\nfunction = "%(module)s:remote"\nclasses = ["positive", "negative"]',
-                          'model = "http_json"\nurl = "http://127.0.0.1:1/"\nprovides = ["confidence"]')
+    text = CONFIG.replace(
+        'model = "function"\nfunction = "%(module)s:remote"\nclasses = ["positive", "negative"]',
+        'model = "http_json"\nurl = "http://127.0.0.1:1/"\nprovides = ["confidence"]',
+    )
     with pytest.raises(ConfigError, match="max_softmax needs probabilities"):
         load_config(write(folder, text=text))

@@ -60,7 +60,9 @@ def test_how_confidences_are_stored_does_not_change_what_is_accepted(confidences
     expected = [by_hand(float(c), threshold) for c in confidences]
     assert accept(confidences, threshold).tolist() == expected
     assert [bool(accept(c, threshold)) for c in confidences] == expected
-    assert decide(confidences, threshold, np.zeros(len(confidences)), 1.0).tolist() == [0 if e else 2 for e in expected]
+    assert decide(confidences, threshold, np.zeros(len(confidences)), 1.0).tolist() == [
+        0 if e else 2 for e in expected
+    ]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=20))

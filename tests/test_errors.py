@@ -32,14 +32,20 @@ def _rejected() -> PredictionRejected:
 
 
 def _examples() -> list[Exception]:
-    plain = [kind("what to do") for kind in CLASSES if kind not in (PredictionRejected, MissingExtra, ModelStatusError)]
+    plain = [
+        kind("what to do") for kind in CLASSES if kind not in (PredictionRejected, MissingExtra, ModelStatusError)
+    ]
     status = ModelStatusError("overloaded", status=529, retry_after_s=2.5)
     return [*plain, _rejected(), MissingExtra("pyarrow", "parquet"), status]
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_error_stands_in_the_drawing_under_its_base(kind):
-    lines = {line.strip("│├└─ ").split(" ")[0]: line.index(line.strip("│├└─ ")) for line in errors.__doc__.split("\n") if line.strip()}
+    lines = {
+        line.strip("│├└─ ").split(" ")[0]: line.index(line.strip("│├└─ "))
+        for line in errors.__doc__.split("\n")
+        if line.strip()
+    }
     assert issubclass(kind, BiSupervisedError)
     assert kind.__name__ in lines
     if kind is not BiSupervisedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import copy
 import pickle
 from dataclasses import fields, replace
@@ -73,7 +74,7 @@ def test_taken_rows_keep_every_column_and_their_failures(rows):
 def test_outputs_taken_apart_and_joined_are_as_before(cuts):
     output = full_output()
     edges = [0, *sorted(cuts), 4]
-    parts = [take_outputs(output, np.arange(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [take_outputs(output, np.arange(a, b)) for a, b in itertools.pairwise(edges)]
     joined = concatenate_outputs(parts)
     assert len(joined) == 4
     for row in range(4):
@@ -135,9 +136,7 @@ def test_one_part_is_itself_and_no_part_is_an_empty_output():
 
 
 def test_the_reason_tells_a_failure_from_no_evidence_from_no_trust():
-    verdicts = Verdicts(
-        np.array([0.9, 0.1, NAN, NAN]), np.array([True, False, False, False]), 0.5, {3: TIMED_OUT}
-    )
+    verdicts = Verdicts(np.array([0.9, 0.1, NAN, NAN]), np.array([True, False, False, False]), 0.5, {3: TIMED_OUT})
     assert len(verdicts) == 4
     assert [verdicts.reason(row) for row in range(4)] == [
         Reason.TRUSTED,
@@ -207,7 +206,12 @@ def test_an_outcome_without_the_remote_model_costs_and_takes_what_the_local_one_
     assert outcome.latency_s == 1.5, "the remote latency, NaN, plays no part"
     assert outcome.cost == 0.25
     asked = replace(
-        outcome, remote_requested=True, remote_latency_s=2.0, remote_supervisor_s=0.25, remote_cost=3.0, fallback_s=4.0
+        outcome,
+        remote_requested=True,
+        remote_latency_s=2.0,
+        remote_supervisor_s=0.25,
+        remote_cost=3.0,
+        fallback_s=4.0,
     )
     assert asked.latency_s == 7.75
     assert asked.cost == 3.25
@@ -275,5 +279,3 @@ def test_level_rows_are_taken_in_every_column(rows, as_mask):
     assert [t is None for t in taken.token_logprobs] == [tokens[row] is None for row in rows]
     assert not taken.asked.any()
     assert (taken.cost == 0).all()
-
-

@@ -68,8 +68,12 @@ def test_probabilities_and_tokens_survive_a_round_trip(tmp_path: Path) -> None:
 
 
 def test_two_one_model_files_are_joined_on_id_with_the_papers_names(tmp_path: Path) -> None:
-    local = put(tmp_path, "index,prediction,ground_truth,sm_confidence,pred_time\n0,1,1,0.9,0.1\n1,0,1,0.6,0.1\n", "l.csv")
-    remote = put(tmp_path, "id,prediction,ground_truth,sm_confidence,pred_time\n1,1,1,0.8,0.5\n0,0,1,0.7,0.4\n", "r.csv")
+    local = put(
+        tmp_path, "index,prediction,ground_truth,sm_confidence,pred_time\n0,1,1,0.9,0.1\n1,0,1,0.6,0.1\n", "l.csv"
+    )
+    remote = put(
+        tmp_path, "id,prediction,ground_truth,sm_confidence,pred_time\n1,1,1,0.8,0.5\n0,0,1,0.7,0.4\n", "r.csv"
+    )
     table = read_table(local, remote)
     assert table.correct("local").tolist() == [1.0, 0.0]
     assert table.correct("remote").tolist() == [0.0, 1.0]

@@ -67,7 +67,10 @@ def test_predictions_that_are_never_trusted_give_no_evidence():
 @pytest.mark.parametrize("never", [{7}, [7], (7, 8), frozenset({7}), np.array([7, 8])])
 def test_never_trust_is_any_collection_of_labels(never):
     output = ModelOutput(np.array([7, 1]), confidences=np.array([1.0, 1.0]))
-    assert np.isnan(Supervisor(GivenConfidence(), 0.0, never_trust=never).confidences(output)).tolist() == [True, False]
+    assert np.isnan(Supervisor(GivenConfidence(), 0.0, never_trust=never).confidences(output)).tolist() == [
+        True,
+        False,
+    ]
 
 
 def test_a_text_as_never_trust_would_match_its_letters_and_is_refused():
@@ -81,7 +84,10 @@ def test_temperature_is_applied_before_and_isotonic_after_the_quantifier():
     np.testing.assert_allclose(cooled, [0.81 / 0.82, 0.36 / 0.52])
     steps = IsotonicCalibration(np.array([0.0, 0.8]), np.array([0.25, 0.75]))
     assert Supervisor(isotonic=steps).confidences(output).tolist() == [0.75, 0.25]
-    assert Supervisor(temperature=TemperatureScaling(3.0), isotonic=steps).confidences(output).tolist() == [0.25, 0.25]
+    assert Supervisor(temperature=TemperatureScaling(3.0), isotonic=steps).confidences(output).tolist() == [
+        0.25,
+        0.25,
+    ]
 
 
 @pytest.mark.parametrize("quantifier", [GivenConfidence(), TokenLikelihood(), LabelProbability({1: ["a"]})])

@@ -56,26 +56,32 @@ class BoundedCalls:
         self._model = model
         self._inline = inline
         self._slots = asyncio.Semaphore(max_concurrency)
-        # The loop's own pool has as few threads as the machine has cores, whatever the bound is. Threads start
-        # when they are needed, and end with this object.
-        self._threads = ThreadPoolExecutor(max_concurrency, "bisupervised-model") if max_concurrency > 1 else None
+        self._most = max_concurrency
 
     async def __call__(self, inputs: Sequence[Any], on_done: Callable[[int], None] | None = None) -> ModelOutput:
         """The output for all inputs; `on_done(k)` is told of every k more that are answered."""
         size = self._model.max_batch or max(len(inputs), 1)
         pieces = [inputs[start : start + size] for start in range(0, len(inputs), size)]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one(piece, on_done)) for piece in pieces]
+        # Of its own: the loop's pool has hardly more threads than the machine has cores, whatever the bound is.
+        threads = ThreadPoolExecutor(self._most, "bisupervised-model") if self._most > 1 else None
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(piece, on_done, threads)) for piece in pieces]
+        finally:
+            if threads is not None:
+                threads.shutdown(wait=False)
         return concatenate_outputs([task.result() for task in tasks])
 
-    async def _one(self, inputs: Sequence[Any], on_done: Callable[[int], None] | None) -> ModelOutput:
+    async def _one(
+        self, inputs: Sequence[Any], on_done: Callable[[int], None] | None, threads: ThreadPoolExecutor | None
+    ) -> ModelOutput:
         async with self._slots:
             start = perf_counter()
             try:
                 if self._inline or inspect.iscoroutinefunction(self._model.predict):
                     output = self._model.predict(inputs)
                 else:
-                    output = await self._in_thread(inputs)
+                    output = await self._in_thread(inputs, threads)
                 if inspect.isawaitable(output):
                     output = await output
             except Exception as error:
@@ -86,9 +92,9 @@ class BoundedCalls:
             on_done(len(inputs))
         return output
 
-    async def _in_thread(self, inputs: Sequence[Any]) -> Any:
+    async def _in_thread(self, inputs: Sequence[Any], threads: ThreadPoolExecutor | None) -> Any:
         run = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run, self._model.predict, inputs)
+        return await asyncio.get_running_loop().run_in_executor(threads, run, self._model.predict, inputs)
 
 
 def failed_output(model: Model, n: int, error: Exception, seconds: float) -> ModelOutput:
@@ -112,16 +118,19 @@ def with_latency(model: Model, output: ModelOutput, n: int, seconds: float) -> M
     return replace(output, latency_s=np.full(n, seconds / max(n, 1)))
 
 
+_PER_INPUT = tuple(column.name for column in fields(ModelOutput) if column.name not in ("classes", "failures"))
+
+
 def _broken_contract(output: Any, n: int) -> str | None:
     """What is wrong with a model's reply to n inputs; None for a model output with one row for each."""
     if not isinstance(output, ModelOutput):
         return f"returned {type(output).__name__}, not a ModelOutput"
     if len(output) != n:
         return f"was given {n} inputs and answered {len(output)}"
-    for column in fields(output):
-        values = getattr(output, column.name)
-        if column.name == "predictions" and not isinstance(values, np.ndarray):
-            return f"gave predictions as {type(values).__name__}, not as an array"
-        if column.name not in ("classes", "failures") and values is not None and len(values) != n:
-            return f"gave {len(values)} {column.name} for {n} inputs"
+    if not isinstance(output.predictions, np.ndarray):
+        return f"gave predictions as {type(output.predictions).__name__}, not as an array"
+    for name in _PER_INPUT:
+        values = getattr(output, name)
+        if values is not None and len(values) != n:
+            return f"gave {len(values)} {name} for {n} inputs"
     return None

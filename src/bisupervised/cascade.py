@@ -64,8 +64,11 @@ def deciding(n: int, local: Supervisor, remote: Supervisor) -> Generator[Ask, Mo
         return Decisions(routes, local_output, local_verdicts, local_s, deferred)
     remote_output = yield Ask(LevelName.REMOTE, deferred)
     remote_verdicts, remote_s = _judge(remote, remote_output)
-    remote_accepted = np.zeros(n, dtype=np.bool_)
-    remote_accepted[deferred] = remote_verdicts.accepted
+    if deferred.size == n:  # so does every single input that is deferred
+        remote_accepted = remote_verdicts.accepted
+    else:
+        remote_accepted = np.zeros(n, dtype=np.bool_)
+        remote_accepted[deferred] = remote_verdicts.accepted
     routes = route(local_verdicts.accepted, remote_accepted)
     return Decisions(
         routes, local_output, local_verdicts, local_s, deferred, remote_output, remote_verdicts, remote_s

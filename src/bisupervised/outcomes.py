@@ -39,7 +39,7 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
         "local_confidence": float(decisions.local_verdicts.confidences[0]),
         "local_latency_s": _first(local.latency_s),
         "local_supervisor_s": decisions.local_supervisor_s,
-        "local_cost": float(_cost(local, costs[0])[0]),
+        "local_cost": _first_cost(local, costs[0]),
         "local_error": str(local.failures[0]) if local.failures else None,
     }
     if remote is None or decisions.remote_verdicts is None:
@@ -67,7 +67,7 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
         remote_confidence=float(decisions.remote_verdicts.confidences[0]),
         remote_latency_s=_first(remote.latency_s),
         remote_supervisor_s=decisions.remote_supervisor_s,
-        remote_cost=float(_cost(remote, costs[1])[0]),
+        remote_cost=_first_cost(remote, costs[1]),
         remote_error=str(remote.failures[0]) if remote.failures else None,
     )
 
@@ -85,6 +85,10 @@ def _cost(output: ModelOutput, constant: float) -> FloatArray:
     failed[list(output.failures)] = True
     # A failed call is joined to others that have a cost as NaN: alone, it would have been the constant.
     return np.where(failed & np.isnan(output.cost), constant, output.cost)
+
+
+def _first_cost(output: ModelOutput, constant: float) -> float:
+    return constant if output.cost is None else float(_cost(output, constant)[0])
 
 
 def _first(column: FloatArray | None) -> float:
@@ -232,7 +236,7 @@ def settling(fallback: Fallback, x: Any, outcome: Outcome) -> Generator[Any, Any
         if hasattr(answer, "__await__"):
             answer = yield answer
     except Exception as raised:
-        error = raised
+        answer, error = None, raised  # the awaitable that raised is no answer
     settled = replace(
         outcome,
         answer=answer,

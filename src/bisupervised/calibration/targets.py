@@ -186,8 +186,8 @@ def _second_level(rows: Table, local: float, false_alarm_rate: float | None) -> 
     if rejected > false_alarm_rate * int(right.sum()) + 1e-9:
         raise InfeasibleTarget(
             f"{rejected} of {int(right.sum())} correct predictions have no remote confidence and are always "
-            f"rejected: a false alarm rate of {rejected / int(right.sum()):.3f} is the least possible, above the target of "
-            f"{false_alarm_rate}. Allow that, or go without a 2nd level"
+            f"rejected: a false alarm rate of {rejected / int(right.sum()):.3f} is the least possible, above the "
+            f"target of {false_alarm_rate}. Allow that, or go without a 2nd level"
         )
     return remote
 
@@ -217,9 +217,9 @@ def _refuse_unasked(rows: Table, needed: BoolArray) -> None:
     if unasked:
         raise TableError(
             f"the remote model was never asked about {unasked} of {int((labelled & needed).sum())} labelled inputs "
-            f"that this target needs it for. The others are those that a running system did not trust: thresholds chosen "
-            f"on them alone would be biased. Record both models on all inputs (`bisupervised record`), or judge the "
-            f"thresholds that the system ran with"
+            f"that this target needs it for. The others are those that a running system did not trust: thresholds "
+            f"chosen on them alone would be biased. Record both models on all inputs (`bisupervised record`), or "
+            f"judge the thresholds that the system ran with"
         )
 
 

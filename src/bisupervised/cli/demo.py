@@ -148,8 +148,8 @@ def _facts(result: Any) -> list[str]:
     delay = "" if result.delay_s is None else f", with a stated delay of {result.delay_s * 1000:g} ms"
     routes = ", ".join(f"{count:,} {route}" for route, count in result.routes.items())
     return [
-        f"Local: {result.local_name}. Remote: {result.remote_name}, behind HTTP{delay}, {result.concurrency} requests "
-        f"at a time.",
+        f"Local: {result.local_name}. Remote: {result.remote_name}, behind HTTP{delay}, {result.concurrency} "
+        f"requests at a time.",
         f"{sizes['train']:,} reviews trained the models, {sizes['calibration']:,} others chose the thresholds, "
         f"{sizes['test']:,} others were answered live in {result.live_s:.1f} s: {routes}.",
     ]

@@ -28,8 +28,8 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "doctor",
         help="check the installation, and a configuration with its models",
-        description="Without a file: what is installed. With one: everything that is wrong with it at once; then each "
-        "model is asked one input, and what evidence it really gives is held against what its supervisor needs.",
+        description="Without a file: what is installed. With one: everything that is wrong with it at once; then "
+        "each model is asked one input, and what evidence it really gives is held against what its supervisor needs.",
     )
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a cascade.toml")
     parser.add_argument("--input", default="hello", help="the input that each model is asked (default: hello)")

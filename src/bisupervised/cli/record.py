@@ -17,8 +17,8 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "record",
         help="ask both models about every input and keep what they say",
-        description="The remote model is asked about every row, and each call is paid for. Interrupted, it keeps what "
-        "it has; --resume goes on from there.",
+        description="The remote model is asked about every row, and each call is paid for. Interrupted, it keeps "
+        "what it has; --resume goes on from there.",
     )
     add_inputs(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".csv, .jsonl or .parquet")

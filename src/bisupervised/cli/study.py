@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
         "--recorded",
         type=Path,
         metavar="FOLDER",
-        help="the authors' CSV files, or a copy of their repository (without it, this command says where to get them)",
+        help="the authors' CSV files, or a copy of their repository (without it: where to get them)",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write ours in the form of rq2_table.csv")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw the request-accuracy curves here")

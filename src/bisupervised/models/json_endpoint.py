@@ -303,8 +303,15 @@ def _cause(error: Exception) -> str:
 
 def _encoded(body: Any) -> bytes:
     try:
-        return json.dumps(body, allow_nan=False).encode("ascii")
+        return json.dumps(body, allow_nan=False, default=_plain).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"the request's body is no JSON ({error}); give a `request` or `prompt` that makes it"
         ) from error
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's arrays and numbers as lists and numbers: what most inputs are made of."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bisupervised.evaluation.evaluation import Evaluation
-from bisupervised.evaluation.request_accuracy import RequestAccuracyCurve
+from bisupervised.evaluation.request_accuracy import OperatingPoint
 from bisupervised.report.numerals import amount, percent, seconds, share
 from bisupervised.report.tables import threshold_rule
 
@@ -24,7 +24,8 @@ EXPLORER_COLUMNS = {
 
 
 def explorer_points(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The attainable points of the curve, at most about 400, in the words that the page shows.
+    """The attainable points of the curve, at most about 400, and that of the evaluated thresholds, in the words
+    that the page shows.
 
     Each has its numbers `x` (request rate) and `y` (system accuracy) besides. Mean cost and latency at a request
     rate are those of the local model plus that share of the remote model's; where a mean is not known, no point
@@ -32,19 +33,21 @@ def explorer_points(evaluation: Evaluation) -> list[dict[str, Any]]:
     """
     if evaluation.curves is None:
         return []
-    curve = evaluation.curves.curve.thinned(MAX_POINTS)
+    curve, ours = evaluation.curves.curve.thinned(MAX_POINTS), evaluation.systems["bisupervised"]
     attainable = np.flatnonzero(~np.isnan(curve.thresholds))
-    return [_point(evaluation, curve, int(index)) for index in attainable]
+    chosen = OperatingPoint(ours.request_rate.value, ours.system_accuracy.value, evaluation.local_threshold)
+    # The chosen point first: of two at one request rate the page shows the first.
+    points = sorted([chosen, *(curve.point(int(i)) for i in attainable)], key=lambda point: point.request_rate)
+    return [_words(evaluation, point, curve.remote_only) for point in points]
 
 
-def _point(evaluation: Evaluation, curve: RequestAccuracyCurve, index: int) -> dict[str, Any]:
-    point = curve.point(index)
+def _words(evaluation: Evaluation, point: OperatingPoint, remote_only: float) -> dict[str, Any]:
     local, remote = (evaluation.systems[name] for name in ("local_only", "remote_only"))
     words = {
         "request_rate": percent(point.request_rate),
         "rule": threshold_rule(point.local_threshold),
         "system_accuracy": share(point.system_accuracy),
-        "versus_remote_only": share(point.system_accuracy - curve.remote_only, signed=True),
+        "versus_remote_only": share(point.system_accuracy - remote_only, signed=True),
     }
     cost = local.cost_per_input.value + point.request_rate * remote.cost_per_input.value
     latency = local.latency.mean.value + point.request_rate * remote.latency.mean.value
@@ -52,7 +55,7 @@ def _point(evaluation: Evaluation, curve: RequestAccuracyCurve, index: int) -> d
         words["cost"] = amount(cost)
     if not math.isnan(latency):
         words["latency"] = seconds(latency)
-    return {"x": round(point.request_rate, 5), "y": round(point.system_accuracy, 6), **words}
+    return {"x": round(point.request_rate, 6), "y": round(point.system_accuracy, 6), **words}
 
 
 def at_tenths(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -64,6 +67,8 @@ def at_tenths(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [points[index] for index in sorted(nearest)]
 
 
-def nearest_point(points: list[dict[str, Any]], request_rate: float) -> int:
-    """Where the slider starts: the point nearest to a request rate."""
-    return int(np.argmin([abs(point["x"] - request_rate) for point in points])) if points else 0
+def start_point(points: list[dict[str, Any]], evaluation: Evaluation) -> int:
+    """Where the slider starts: at the evaluated thresholds."""
+    ours = round(evaluation.systems["bisupervised"].request_rate.value, 6)
+    rule = threshold_rule(evaluation.local_threshold)
+    return next((i for i, point in enumerate(points) if point["x"] == ours and point["rule"] == rule), 0)

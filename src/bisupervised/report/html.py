@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,7 +15,7 @@ from bisupervised.calibration.thresholds import ASSUMPTION
 from bisupervised.errors import MissingExtra
 from bisupervised.evaluation.evaluation import Evaluation
 from bisupervised.report import plots
-from bisupervised.report.explorer import EXPLORER_COLUMNS, at_tenths, explorer_points, nearest_point
+from bisupervised.report.explorer import EXPLORER_COLUMNS, at_tenths, explorer_points, start_point
 from bisupervised.report.headline import headline, objective_label, routes_are_recorded, second_line
 from bisupervised.report.numerals import amount, cell, count, percent, seconds, share
 from bisupervised.report.plots import Svg
@@ -66,11 +67,18 @@ def html_report(assessment: Assessment, *, title: str, source: str, extra_sectio
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["unbroken"] = _unbroken
     template = resources.files("bisupervised.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     page: str = environment.from_string(template).render(
         title=title, source=source, extra_sections=extra_sections, **_contents(assessment)
     )
     return page
+
+
+def _unbroken(text: str) -> str:
+    """A sentence whose intervals and percentages stay on one line."""
+    kept = re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return kept.replace(" %", "\N{NO-BREAK SPACE}%").replace(">= ", ">=\N{NO-BREAK SPACE}")
 
 
 def _contents(assessment: Assessment) -> dict[str, Any]:
@@ -127,7 +135,7 @@ def _explorer(evaluation: Evaluation) -> dict[str, Any]:
         "points": points,
         "columns": [(key, column_label(EXPLORER_COLUMNS[key], evaluation)) for key in known],
         "tenths": at_tenths(points),
-        "start": nearest_point(points, evaluation.systems["bisupervised"].request_rate.value),
+        "start": start_point(points, evaluation),
     }
 
 

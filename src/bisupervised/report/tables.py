@@ -138,7 +138,7 @@ def _point_fact(name: str, what: str, point: OperatingPoint) -> Fact:
 def threshold_rule(value: float) -> str:
     """`confidence >= 0.83`, and words for the infinities."""
     if math.isinf(value):
-        return "every confidence" if value < 0 else "no confidence"
+        return "any confidence" if value < 0 else "no confidence"
     return f"confidence >= {threshold(value)}"
 
 
