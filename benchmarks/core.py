@@ -59,8 +59,11 @@ def deciding_recorded_rows(n: int = 1_000_000) -> None:
         answers[0].copy()
         answers[1].copy()
 
-    ours = median_s(lambda: decide_and_answer(local, 0.5, remote, 0.5, *answers))
-    ratio = ours / median_s(least)
+    def ours() -> None:
+        decide_and_answer(local, 0.5, remote, 0.5, *answers)
+
+    # In turn, so that both meet the same noise.
+    ratio = statistics.median(median_s(ours, runs=1) / median_s(least, runs=1) for _ in range(41))
     show(f"deciding {n:,} recorded rows / two comparisons and two copies", f"{ratio:.2f} x", "<= 3 x", ratio <= 3)
 
 

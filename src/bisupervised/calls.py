@@ -127,8 +127,9 @@ def _broken_contract(output: Any, n: int) -> str | None:
         return f"returned {type(output).__name__}, not a ModelOutput"
     if len(output) != n:
         return f"was given {n} inputs and answered {len(output)}"
-    if not isinstance(output.predictions, np.ndarray):
-        return f"gave predictions as {type(output.predictions).__name__}, not as an array"
+    predictions: Any = output.predictions
+    if not isinstance(predictions, np.ndarray):
+        return f"gave predictions as {type(predictions).__name__}, not as an array"
     for name in _PER_INPUT:
         values = getattr(output, name)
         if values is not None and len(values) != n:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from bisupervised.records import LevelRows
 from bisupervised.table import Table
-
-settings.register_profile("numbers", deadline=None, max_examples=60)
 
 #: Ties are frequent, and everything a confidence may be turns up.
 ODD = (float("nan"), float("inf"), float("-inf"), -0.0, 0.0, 0.1, 0.5, 0.5000000000000001, 0.7, 1.0, 1e-300, 12.5)
@@ -73,8 +70,4 @@ def random_rows(n: int, seed: int = 0, levels: int | None = None) -> tuple[Any, 
 def tie_orders(confidences: Sequence[float]) -> list[tuple[int, ...]]:
     """Every order of the rows from the least to the most trusted that ties allow, NaN first."""
     keys = [(0, 0.0) if value != value else (1, value) for value in confidences]
-    return [
-        order
-        for order in permutations(range(len(keys)))
-        if all(keys[a] <= keys[b] for a, b in zip(order, order[1:], strict=False))
-    ]
+    return [order for order in permutations(range(len(keys))) if all(keys[a] <= keys[b] for a, b in pairwise(order))]

@@ -152,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer("ok", route, body, count)
 
     def do_busyforever(self, behaviour, route, body, count):
-        self.send(429, b"{}", headers=[("Retry-After", "3600")])
+        self.send(429, b"{}", headers=[("Retry-After", "4")])
 
     def do_flaky(self, behaviour, route, body, count):  # 500, reset, then an answer
         if count == 1:

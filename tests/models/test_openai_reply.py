@@ -46,6 +46,16 @@ def test_cost_is_not_known_exactly_when_the_usage_is_not(
         assert 0.0 <= cost <= (prompt + completion) * max(price, cached_price) / 1e6 * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("tokens", [None, "12", -1, True, math.nan])
+def test_a_token_count_that_is_none_makes_the_cost_not_known(tokens: Any) -> None:
+    for usage in (
+        {"prompt_tokens": tokens, "completion_tokens": 3},
+        {"prompt_tokens": 3, "completion_tokens": tokens},
+    ):
+        assert math.isnan(Prices(1.0, 1.0).cost(read_answer({"usage": usage}).usage))
+    assert math.isnan(Prices(1.0, 1.0).cost(read_answer({"usage": {"prompt_tokens": 3}}).usage))
+
+
 def chat(*tokens: Any) -> Any:
     return [
         {"token": t, "logprob": p, "top_logprobs": [{"token": o, "logprob": q} for o, q in top]}

@@ -115,14 +115,19 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     """The four or five numbers under the headline."""
     ours, remote = evaluation.systems["bisupervised"], evaluation.systems.get("remote_only")
     figures = [
-        (ours.request_rate, percent, "inputs sent to the remote model", None),
-        (ours.system_accuracy, share, objective_label(evaluation), remote and share(remote.system_accuracy.value)),
-        (ours.coverage, percent, "coverage: inputs with a trusted answer", None),
-        (ours.cost_per_input, amount, "cost per input", remote and amount(remote.cost_per_input.value)),
-        (ours.latency.mean, seconds, "mean latency", remote and seconds(remote.latency.mean.value)),
+        (ours.request_rate, percent, "inputs sent to the remote model", ""),
+        (
+            ours.system_accuracy,
+            share,
+            objective_label(evaluation),
+            share(remote.system_accuracy.value) if remote else "",
+        ),
+        (ours.coverage, percent, "coverage: inputs with a trusted answer", ""),
+        (ours.cost_per_input, amount, "cost per input", amount(remote.cost_per_input.value) if remote else ""),
+        (ours.latency.mean, seconds, "mean latency", seconds(remote.latency.mean.value) if remote else ""),
     ]
     return [
-        {**cell(one, write)._asdict(), "label": label, "remote": remote_only or ""}
+        {**cell(one, write)._asdict(), "label": label, "remote": remote_only}
         for one, write, label, remote_only in figures
         if not math.isnan(one.value)
     ]

@@ -1,4 +1,4 @@
-"""Figures from evaluation's numbers: drawn off screen, without pyplot, in one style that a colour-blind reader can read.
+"""Figures from evaluation's numbers: drawn off screen, without pyplot, in one style for colour-blind readers too.
 
 Every `…_figure` function gives a matplotlib `Figure`; `save_figure` writes it as PNG or SVG, `svg_of` gives it as SVG
 for a page, with its colours as CSS variables, so that the page decides between light and dark.
@@ -83,7 +83,8 @@ def _style(name: str = "figure") -> Iterator[None]:
         import matplotlib
     except ImportError as error:
         raise MissingExtra("matplotlib", "report") from error
-    with _STYLE_LOCK, matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    settings: Any = {**_STYLE, "svg.hashsalt": name}  # matplotlib types the keys one by one
+    with _STYLE_LOCK, matplotlib.rc_context(settings):
         yield
 
 

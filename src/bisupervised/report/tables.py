@@ -77,7 +77,7 @@ def _system_cells(key: str, figures: SystemFigures | None) -> dict[str, Cell]:
         for column, (pick, write) in SYSTEM_COLUMNS.items()
     }
     # What holds by construction is no estimate: one model alone sends nothing, or everything.
-    fixed = () if key == "bisupervised" else ("request rate",)
+    fixed: tuple[str, ...] = () if key == "bisupervised" else ("request rate",)
     if key in ("local_only", "remote_only"):
         fixed = ("request rate", "coverage")
     return {column: Cell(one.value) if column in fixed else one for column, one in cells.items()}
