@@ -14,6 +14,7 @@ from bisupervised.errors import TableError, ThresholdError
 from bisupervised.evaluation import Graded, Scored, evaluate_at, macro_f1
 from bisupervised.evaluation.intervals import bootstrap_of_sums, mean, quantile, rate
 from bisupervised.evaluation.supervised import false_alarm_rate, false_alarm_threshold, s_beta, supervised_table
+from bisupervised.evaluation.system import bisupervised, system_figures
 from bisupervised.table import Table
 
 
@@ -54,6 +55,32 @@ def test_the_systems_figures_are_what_counting_gives() -> None:
     assert found["remote_only"].latency.p50.value == pytest.approx(np.median(data["remote_latency_s"]))
     assert found["remote_only"].cost_per_input.value == pytest.approx(0.002)
     assert found["local_only"].request_rate.value == 0.0
+
+
+def test_ratios_have_bootstrap_intervals_that_agree_with_resampling_the_rows() -> None:
+    data = rows(400)
+    table = Table.from_columns(data, costs={"local": 0.0001, "remote": 0.002})
+    ours = evaluate_at(table, 0.8, 0.7).systems["bisupervised"]
+    rng = np.random.default_rng(1)
+    again = [evaluate_rows(table.take(rng.integers(0, 400, 400))) for _ in range(400)]
+    for name, values in zip(
+        ("false_alarm_rate", "cost_per_correct_answer", "s_beta_1"), zip(*again, strict=True), strict=True
+    ):
+        low, high = ours.bootstrap[name]
+        spread = np.quantile(values, [0.025, 0.975])
+        assert (low, high) == pytest.approx(spread, abs=0.2 * (spread[1] - spread[0]))
+
+
+def evaluate_rows(table: Table) -> tuple[float, float, float]:
+    figures = system_figures(bisupervised(table, 0.8, 0.7))
+    return figures.false_alarm_rate, figures.cost_per_correct_answer, figures.s_beta["1"]
+
+
+def test_grouped_resampling_of_many_rows_keeps_the_interval() -> None:
+    values = np.random.default_rng(0).random((60_000, 1))
+    columns = np.column_stack([values, np.ones(60_000)])
+    low, high = bootstrap_of_sums(columns, lambda sums: sums[:, :1] / sums[:, 1:], resamples=2000)
+    assert (low[0], high[0]) == pytest.approx(mean(values[:, 0])[1:], abs=0.0006)
 
 
 def test_an_abstention_has_its_price() -> None:

@@ -27,7 +27,7 @@ from bisupervised.evaluation.request_accuracy import (
 from bisupervised.evaluation.risk_coverage import RiskCoverage, risk_coverage
 from bisupervised.evaluation.scored import coded, scored_curve, scored_difference, scored_figures
 from bisupervised.evaluation.supervised import SupervisedRow, supervised_table
-from bisupervised.evaluation.system import Decided, SystemFigures, paired_difference, system_figures
+from bisupervised.evaluation.system import Decided, SystemFigures, paired_difference, system_figures, with_bootstrap
 from bisupervised.records import AnyArray, FloatArray, LevelName, Route, RouteArray
 from bisupervised.table import Table
 
@@ -116,7 +116,7 @@ def evaluate_at(
     table = graded_table(table, objective)
     notes = list(table.notes)
     decided = _systems(table, local_threshold, remote_threshold, abstention_cost, notes)
-    figures = {name: system_figures(one) for name, one in decided.items()}
+    figures = {name: with_bootstrap(system_figures(one), one, seed=seed) for name, one in decided.items()}
     if isinstance(objective, Scored):
         table, objective = coded(table, objective)
         figures = {name: scored_figures(table, decided[name], one, objective, seed) for name, one in figures.items()}

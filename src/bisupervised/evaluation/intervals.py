@@ -86,12 +86,16 @@ def bootstrap_of_sums(
     """Percentile-bootstrap interval (low, high) of any statistic of column sums, rows resampled together.
 
     `columns` is (n, k); `statistic` takes (resamples, k) sums and gives (resamples, m) values. All m values
-    come from the same resamples, so differences between them are paired. Costs O(resamples * n).
+    come from the same resamples, so differences between them are paired. Of more than 20,000 rows, 2,000 random
+    groups of (nearly) equal size are resampled in place of rows: the same variance of the sums, at a bounded price.
     """
-    n = len(columns)
     rng = np.random.default_rng(seed)
-    sums = np.empty((resamples, columns.shape[1]))
     wide = np.ascontiguousarray(columns, dtype=np.float64)
+    if len(wide) > 20_000:
+        starts = np.linspace(0, len(wide), 2_000, endpoint=False).astype(np.int64)
+        wide = np.add.reduceat(wide[rng.permutation(len(wide))], starts, axis=0)
+    n = len(wide)
+    sums = np.empty((resamples, wide.shape[1]))
     # Rows per block bounded, so that a million rows do not take gigabytes.
     block = max(1, 4_000_000 // max(n, 1))
     for start in range(0, resamples, block):
@@ -102,8 +106,11 @@ def bootstrap_of_sums(
         sums[start : start + size] = counts @ wide
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(sums)
-    low, high = np.nanquantile(values, [0.025, 0.975], axis=0)
-    return low, high
+    values[~np.isfinite(values)] = np.nan  # a resample in which nothing was accepted, say
+    ends = np.full((2, values.shape[1]), np.nan)
+    known = ~np.isnan(values).all(axis=0)
+    ends[:, known] = np.nanquantile(values[:, known], [0.025, 0.975], axis=0)
+    return ends[0], ends[1]
 
 
 def bootstrap_of_objective(

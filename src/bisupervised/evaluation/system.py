@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bisupervised.decision import accept, decide
-from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate, mean, quantile, rate
+from bisupervised.evaluation.intervals import (
+    NOT_KNOWN,
+    Estimate,
+    Interval,
+    bootstrap_of_sums,
+    mean,
+    quantile,
+    rate,
+)
 from bisupervised.evaluation.supervised import false_alarm_rate, s_beta
 from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelRows, Route, RouteArray
 from bisupervised.table import Table
@@ -40,6 +48,9 @@ class SystemFigures:
     cost_per_correct_answer: float  #: total cost / accepted correct answers
     latency: Latency
     latency_by_route: dict[str, Latency] = field(default_factory=dict)
+    #: 95 % bootstrap intervals of the ratios above: false_alarm_rate, s_beta_0.5, s_beta_1, s_beta_2 and
+    #: cost_per_correct_answer; empty when nobody asked for them
+    bootstrap: dict[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,6 +165,30 @@ def system_figures(decided: Decided) -> SystemFigures:
             if (decided.routes == r).any()
         },
     )
+
+
+_RATIOS = ("false_alarm_rate", "s_beta_0.5", "s_beta_1", "s_beta_2", "cost_per_correct_answer")
+
+
+def with_bootstrap(figures: SystemFigures, decided: Decided, *, seed: int = 0) -> SystemFigures:
+    """The figures with bootstrap intervals of their ratios, which have no simple closed form. Labelled rows only."""
+    known = ~np.isnan(decided.correct)
+    if not known.any():
+        return figures
+    correct, cost = decided.correct[known], decided.cost[known]
+    accepted = (decided.routes[known] != Route.REJECTED).astype(np.float64)
+    right = (correct >= 0.5).astype(np.float64)
+    columns = np.column_stack([np.ones(len(cost)), accepted, accepted * correct, right, right * (1 - accepted), cost])
+    low, high = bootstrap_of_sums(columns, _ratios_of_sums, seed=seed)
+    intervals = {name: Interval(float(a), float(b)) for name, a, b in zip(_RATIOS, low, high, strict=True)}
+    return replace(figures, bootstrap=intervals)
+
+
+def _ratios_of_sums(sums: FloatArray) -> FloatArray:
+    n, accepted, accepted_correct, right, lost, cost = sums.T
+    coverage, supervised = accepted / n, accepted_correct / accepted
+    s_betas = [(1 + b**2) * supervised * coverage / (b**2 * supervised + coverage) for b in (0.5, 1.0, 2.0)]
+    return np.column_stack([lost / right, *s_betas, cost / accepted_correct])
 
 
 def latency_figures(seconds: FloatArray) -> Latency:

@@ -16,7 +16,7 @@ import numpy as np
 from bisupervised.assessment import Assessment
 from bisupervised.calibration.thresholds import ASSUMPTION, Thresholds
 from bisupervised.evaluation.evaluation import CurveFigures, Evaluation, SupervisorFigures
-from bisupervised.evaluation.intervals import Estimate
+from bisupervised.evaluation.intervals import UNKNOWN, Estimate
 from bisupervised.evaluation.request_accuracy import OperatingPoint
 from bisupervised.evaluation.supervised import SupervisedRow
 from bisupervised.evaluation.system import Latency, SystemFigures
@@ -81,14 +81,19 @@ def _system(figures: SystemFigures) -> dict[str, Any]:
         "coverage": _estimate(figures.coverage),
         "supervised_accuracy": _estimate(figures.supervised_accuracy),
         "risk": _estimate(_risk(figures.supervised_accuracy)),
-        "false_alarm_rate": _number(figures.false_alarm_rate),
-        "s_beta": {beta: _number(value) for beta, value in figures.s_beta.items()},
+        "false_alarm_rate": _ratio(figures, "false_alarm_rate", figures.false_alarm_rate),
+        "s_beta": {beta: _ratio(figures, f"s_beta_{beta}", value) for beta, value in figures.s_beta.items()},
         "route_shares": dict(figures.route_shares),
         "cost_per_input": _estimate(figures.cost_per_input),
-        "cost_per_correct_answer": _number(figures.cost_per_correct_answer),
+        "cost_per_correct_answer": _ratio(figures, "cost_per_correct_answer", figures.cost_per_correct_answer),
         "latency_s": _latency(figures.latency),
         "latency_s_by_route": {route: _latency(one) for route, one in figures.latency_by_route.items()},
     }
+
+
+def _ratio(figures: SystemFigures, name: str, value: float) -> dict[str, float | None]:
+    """A ratio with its bootstrap interval."""
+    return _estimate(Estimate(value, *figures.bootstrap.get(name, UNKNOWN)))
 
 
 def _risk(supervised: Estimate) -> Estimate:

@@ -15,10 +15,12 @@ from bisupervised.calibration.thresholds import ASSUMPTION
 from bisupervised.errors import MissingExtra
 from bisupervised.evaluation.evaluation import Evaluation
 from bisupervised.report import plots
+from bisupervised.report.curve import curve_figure
 from bisupervised.report.explorer import EXPLORER_COLUMNS, at_tenths, explorer_points, start_point
 from bisupervised.report.headline import headline, objective_label, routes_are_recorded, second_line
 from bisupervised.report.numerals import amount, cell, count, percent, seconds, share
 from bisupervised.report.plots import Svg
+from bisupervised.report.supervisor_plots import confidence_figure, risk_coverage_figure
 from bisupervised.report.tables import (
     LEVEL_NAMES,
     SUPERVISED_COLUMNS,
@@ -146,34 +148,13 @@ def _explorer(evaluation: Evaluation) -> dict[str, Any]:
 
 def _figures(assessment: Assessment) -> dict[str, Svg | None]:
     evaluation = assessment.evaluation
+    curve = curve_figure(evaluation)
     return {
-        "curve": _curve(evaluation),
-        "confidence": plots.svg_of(plots.confidence_figure(_confidences(assessment)), "confidence"),
+        "curve": None if curve is None else plots.svg_of(curve, "curve"),
+        "confidence": plots.svg_of(confidence_figure(_confidences(assessment)), "confidence"),
         "risk": _risk(evaluation),
         "bars": _bars(evaluation),
     }
-
-
-def _curve(evaluation: Evaluation) -> Svg | None:
-    curves = evaluation.curves
-    if curves is None:
-        return None
-    curve, ours = curves.curve.thinned(), evaluation.systems["bisupervised"]
-    points = [
-        (curves.remote_even.request_rate, curves.remote_even.system_accuracy, "remote-even"),
-        (curves.best.request_rate, curves.best.system_accuracy, "best"),
-        (ours.request_rate.value, ours.system_accuracy.value, "these thresholds"),
-    ]
-    figure = plots.request_accuracy_figure(
-        {"BiSupervised": (curve.request_rates, curve.system_accuracy)},
-        y_label=objective_label(evaluation),
-        points=points,
-        auc_rac=None if math.isnan(curves.auc_rac.value) else curves.auc_rac.value,
-        interval=curves.auc_rac.interval,
-        oracle=(curves.oracle_rates, curves.oracle_accuracy) if not math.isnan(curves.captured_gain) else None,
-        size=(9.2, 5.0),
-    )
-    return plots.svg_of(figure, "curve")
 
 
 def _confidences(assessment: Assessment) -> dict[str, Any]:
@@ -193,22 +174,24 @@ def _risk(evaluation: Evaluation) -> Svg | None:
     ours = evaluation.systems["bisupervised"]
     point = (ours.coverage.value, 1.0 - ours.supervised_accuracy.value, "BiSupervised")
     known = not math.isnan(point[1])
-    return plots.svg_of(plots.risk_coverage_figure(curves, point=point if known else None, size=(9.2, 4.0)), "risk")
+    return plots.svg_of(risk_coverage_figure(curves, point=point if known else None, size=(9.2, 4.0)), "risk")
 
 
 def _bars(evaluation: Evaluation) -> Svg | None:
-    keys = [key for key in ("local_only", "bisupervised", "remote_only") if key in evaluation.systems]
-    panels = []
-    for title, write, better, rate in (
-        ("Mean cost per input", amount, "cheaper", evaluation.break_even_cost),
-        ("Mean latency", seconds, "faster", evaluation.break_even_latency),
-    ):
-        values = {}
-        for key in keys:
-            figures = evaluation.systems[key]
-            values[SYSTEM_NAMES[key]] = (figures.cost_per_input if write is amount else figures.latency.mean).value
-        if not all(math.isnan(value) for value in values.values()):
-            panels.append(plots.Bars(title, values, write, _break_even_caption(better, rate)))
+    systems = {
+        SYSTEM_NAMES[key]: evaluation.systems.get(key) for key in ("local_only", "bisupervised", "remote_only")
+    }
+    known = {name: one for name, one in systems.items() if one is not None}
+    cost = {name: one.cost_per_input.value for name, one in known.items()}
+    latency = {name: one.latency.mean.value for name, one in known.items()}
+    panels = [
+        plots.Bars(title, values, write, _break_even_caption(better, rate))
+        for title, values, write, better, rate in (
+            ("Mean cost per input", cost, amount, "cheaper", evaluation.break_even_cost),
+            ("Mean latency", latency, seconds, "faster", evaluation.break_even_latency),
+        )
+        if not all(math.isnan(value) for value in values.values())
+    ]
     return plots.svg_of(plots.bars_figure(panels), "bars") if panels else None
 
 

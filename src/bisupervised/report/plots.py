@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from bisupervised.errors import MissingExtra
-from bisupervised.records import AnyArray, BoolArray, FloatArray
+from bisupervised.records import AnyArray, FloatArray
 from bisupervised.report.numerals import interval as interval_text
-from bisupervised.report.numerals import percent, share, threshold
+from bisupervised.report.numerals import percent, share
 from bisupervised.report.placement import Box, Surroundings, place_labels
 
 # Okabe and Ito's colours, which differ for all common kinds of colour blindness.
@@ -37,7 +37,7 @@ COLORS = {
     "second": "#e69f00",
 }
 _CURVE_COLORS = ("system", "wrong", "local", "remote", "second", "muted")
-_STYLE: dict[str, Any] = {
+_SETTINGS: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10.0,
     "text.color": COLORS["ink"],
@@ -78,17 +78,19 @@ _STYLE_LOCK = threading.Lock()
 
 
 @contextmanager
-def _style(name: str = "figure") -> Iterator[None]:
+def style(name: str = "figure") -> Iterator[None]:
+    """The settings that figures are drawn and saved under; `name` keeps the ids of one page's figures apart."""
     try:
         import matplotlib
     except ImportError as error:
         raise MissingExtra("matplotlib", "report") from error
-    settings: Any = {**_STYLE, "svg.hashsalt": name}  # matplotlib types the keys one by one
+    settings: Any = {**_SETTINGS, "svg.hashsalt": name}  # matplotlib types the keys one by one
     with _STYLE_LOCK, matplotlib.rc_context(settings):
         yield
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+    """An empty figure of that size in inches, with its axes side by side; call it under `style`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,7 +103,7 @@ def save_figure(path: str | Path, figure: Any) -> Path:
     """Write a figure as PNG or SVG, by the suffix."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _style():
+    with style():
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(path, dpi=200, metadata=metadata)
     return path
@@ -120,7 +122,7 @@ class Svg:
 def svg_of(figure: Any, name: str) -> Svg:
     """The figure as an inline `<svg>`: ids made unique by `name`, colours as `var(--fig-…, #…)`, no address in it."""
     stream = io.StringIO()
-    with _style(name):
+    with style(name):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
@@ -179,21 +181,21 @@ def request_accuracy_figure(
     that is drawn otherwise. `points` are (request rate, system accuracy, label) to mark. Of curves with more than a
     thousand points every so many are drawn.
     """
-    with _style():
-        figure, (axes,) = _figure(*size)
-        drawn = {name: _thinned(x, y) for name, (x, y) in curves.items()}
+    with style():
+        figure, (axes,) = new_figure(*size)
+        drawn = {name: thinned(x, y) for name, (x, y) in curves.items()}
         own = [name for name in drawn if name != _RANDOM]
         first = drawn[own[0]] if own else next(iter(drawn.values()))
         _reference_lines(axes, first, drawn.get(_RANDOM), oracle)
         for name, color in zip(own, _cycle(), strict=False):
             axes.plot(*drawn[name], color=color, linewidth=2.2, label=name, zorder=3, clip_on=False)
-        _share_axes(axes, "Inputs sent to the remote model", y_label)
+        share_axes(axes, "Inputs sent to the remote model", y_label)
         _y_limits(axes, [y for _, y in drawn.values()], oracle)
         axes.set_title(title)
         _legend(axes)
         corner = _auc_rac_note(axes, auc_rac, interval)
         lines = [*drawn.values(), *(line.get_data() for line in axes.get_lines() if line.get_linestyle() != "-")]
-        _mark_points(figure, axes, points, lines, corner)
+        mark_points(figure, axes, points, lines, corner)
     return figure
 
 
@@ -202,7 +204,8 @@ def _cycle() -> Iterator[str]:
         yield from (COLORS[role] for role in _CURVE_COLORS)
 
 
-def _thinned(x: AnyArray, y: AnyArray, points: int = 1000) -> Curve:
+def thinned(x: AnyArray, y: AnyArray, points: int = 1000) -> Curve:
+    """At most so many of a curve's points, evenly taken."""
     keep = np.unique(np.linspace(0, len(x) - 1, min(points, len(x))).astype(np.int64))
     return np.asarray(x, dtype=np.float64)[keep], np.asarray(y, dtype=np.float64)[keep]
 
@@ -216,7 +219,8 @@ def _reference_lines(axes: Any, curve: Curve, random: Curve | None, oracle: Curv
     axes.axhline(end, color=COLORS["remote"], linewidth=1.2, linestyle=(0, (1, 2)), label=_REMOTE_ONLY, zorder=2)
 
 
-def _share_axes(axes: Any, x_label: str, y_label: str) -> None:
+def share_axes(axes: Any, x_label: str, y_label: str) -> None:
+    """Percent from 0 to 100 along x, accuracies or risks along y."""
     axes.set_xlim(0.0, 1.0)
     axes.set_xticks(np.linspace(0.0, 1.0, 6))
     axes.xaxis.set_major_formatter(lambda value, _: percent(round(value, 6)))
@@ -278,7 +282,8 @@ def _auc_rac_note(axes: Any, value: float | None, interval: tuple[float, float] 
     )
 
 
-def _mark_points(figure: Any, axes: Any, points: Sequence[Point], lines: Sequence[Curve], corner: Any) -> None:
+def mark_points(figure: Any, axes: Any, points: Sequence[Point], lines: Sequence[Curve], corner: Any) -> None:
+    """Mark points with labels that keep clear of the given lines, of each other and of the text `corner`."""
     for x, y, _ in points:
         style = {"color": COLORS["ink"], "markeredgecolor": COLORS["paper"], "markeredgewidth": 1.6}
         axes.plot([x], [y], marker="o", markersize=8, linestyle="", zorder=5, clip_on=False, **style)
@@ -335,132 +340,6 @@ def _leader(axes: Any, anchor: tuple[float, ...], box: Box) -> None:
     axes.plot(ends[:, 0], ends[:, 1], color=COLORS["muted"], linewidth=0.8, zorder=4)
 
 
-# ---------------------------------------------------------------- risk-coverage
-
-
-def risk_coverage_figure(
-    curves: Mapping[str, Curve],
-    *,
-    title: str = "",
-    point: Point | None = None,
-    size: tuple[float, float] = (7.6, 4.2),
-) -> Any:
-    """Risk (share of wrong predictions among the accepted) against coverage, for each level: lower is better.
-
-    `curves` maps a name to (coverages, risks); `point` is the whole system at its thresholds.
-    """
-    with _style():
-        figure, (axes,) = _figure(*size)
-        drawn = [_thinned(x, y) for x, y in curves.values()]
-        for (name, color), curve in zip(_level_colors(curves), drawn, strict=True):
-            axes.plot(*curve, color=color, linewidth=2.0, label=name, zorder=3)
-        _share_axes(axes, "Coverage: share of inputs accepted", "Risk: wrong among the accepted")
-        # The first few accepted inputs make any risk; they do not set the scale.
-        settled = [float(np.max(y[x >= 0.05])) for x, y in drawn if (x >= 0.05).any()]
-        heights = [*settled, point[1] if point else 0.0, 0.01]
-        axes.set_ylim(0.0, 1.15 * max(heights))
-        axes.set_title(title)
-        axes.legend(loc="upper left", fontsize=9)
-        if point is not None and math.isfinite(point[1]):
-            _mark_points(figure, axes, [point], drawn, None)
-    return figure
-
-
-def _level_colors(names: Mapping[str, Any]) -> list[tuple[str, str]]:
-    roles = [next((role for role in ("local", "remote") if role in name), "system") for name in names]
-    return [(name, COLORS[role]) for name, role in zip(names, roles, strict=True)]
-
-
-# ---------------------------------------------------------------- confidence histograms
-
-
-def confidence_figure(
-    levels: Mapping[str, tuple[FloatArray, FloatArray, float]],
-    *,
-    title: str = "",
-    size: tuple[float, float] = (9.2, 3.4),
-) -> Any:
-    """For each level, how confidence spreads over correct (upwards) and wrong predictions (downwards).
-
-    `levels` maps a name to (confidences, correctness with NaN for not known, threshold). Predictions left of the
-    threshold are not trusted.
-    """
-    with _style():
-        figure, panels = _figure(*size, columns=max(len(levels), 1))
-        for axes, (name, (confidences, correct, limit)) in zip(panels, levels.items(), strict=False):
-            _confidence_panel(axes, confidences, correct, limit)
-            axes.set_title(name, fontsize=10)
-        handles = {
-            label: one for axes in panels for one, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-        if handles:
-            figure.legend(handles.values(), handles, loc="outside lower left", ncols=3, fontsize=9, handlelength=1.0)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    return figure
-
-
-def _confidence_panel(axes: Any, confidences: FloatArray, correct: FloatArray, limit: float) -> None:
-    finite = np.isfinite(confidences)
-    axes.set_xlabel("confidence")
-    axes.tick_params(length=0)
-    axes.set_ylabel("inputs, square-root scale")
-    axes.set_yscale("function", functions=(_signed_root, _signed_square))
-    if not finite.any():
-        axes.text(0.5, 0.5, "no confidence is known", transform=axes.transAxes, ha="center", color=COLORS["muted"])
-        return
-    edges = np.histogram_bin_edges(confidences[finite], bins=40)
-    known = ~np.isnan(correct)
-    right = known & (np.nan_to_num(correct) >= 0.5)
-    groups: list[tuple[BoolArray, str, str, float]] = [
-        (right, "correct", COLORS["system"], 1.0),
-        (known & ~right, "wrong", COLORS["wrong"], -1.0),
-    ]
-    if not known.any():
-        groups = [(~known, "label not known", COLORS["muted"], 1.0)]
-    tallest = 0
-    for rows, name, color, sign in groups:
-        counts, _ = np.histogram(confidences[finite & rows], bins=edges)
-        axes.bar(
-            edges[:-1], sign * counts, np.diff(edges), align="edge", color=color, label=name, linewidth=0, zorder=2
-        )
-        tallest = max(tallest, int(counts.max()))
-    axes.axhline(0.0, color=COLORS["ink"], linewidth=0.8, zorder=3)
-    _count_ticks(axes, tallest)
-    _mark_threshold(axes, limit, edges)
-
-
-def _signed_root(values: FloatArray) -> FloatArray:
-    return np.asarray(np.sign(values) * np.sqrt(np.abs(values)))
-
-
-def _signed_square(values: FloatArray) -> FloatArray:
-    return np.asarray(np.sign(values) * np.square(values))
-
-
-def _count_ticks(axes: Any, tallest: int) -> None:
-    """Round counts, above and below the axis; a count is positive on either side."""
-    round_one = 10 ** max(math.floor(math.log10(max(tallest, 1))), 0)
-    ticks = [round_one * part for part in (0.1, 1.0, 5.0) if 1 <= round_one * part <= tallest]
-    low, high = axes.get_ylim()
-    axes.set_yticks([t for t in (*(-t for t in ticks), 0.0, *ticks) if low <= t <= high])
-    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
-
-
-def _mark_threshold(axes: Any, limit: float, edges: FloatArray) -> None:
-    low, high = float(edges[0]), float(edges[-1])
-    pad = 0.02 * (high - low)
-    axes.set_xlim(low - pad, high + pad)
-    seen = min(max(limit, low - pad), high + pad)
-    axes.axvspan(low - pad, seen, color=COLORS["muted"], alpha=0.13, linewidth=0, zorder=1)
-    if low <= limit <= high:
-        axes.axvline(limit, color=COLORS["ink"], linewidth=1.3, linestyle=(0, (4, 2)), zorder=4)
-    words = f"trusted from {threshold(limit)}"
-    if math.isinf(limit):
-        words = "all trusted" if limit < 0 else "none trusted"
-    axes.set_title(words, loc="right", fontsize=9, color=COLORS["muted"], fontweight="normal")
-
-
 # ---------------------------------------------------------------- cost and latency
 
 
@@ -476,8 +355,8 @@ class Bars:
 
 def bars_figure(panels: Sequence[Bars], *, size: tuple[float, float] = (9.2, 2.3)) -> Any:
     """Cost and latency of the systems as bars, the remote-only one as the line to stay below."""
-    with _style():
-        figure, axes = _figure(*size, columns=max(len(panels), 1))
+    with style():
+        figure, axes = new_figure(*size, columns=max(len(panels), 1))
         for one, panel in zip(axes, panels, strict=False):
             _bars_panel(one, panel)
     return figure
