@@ -152,7 +152,8 @@ def recorded(
 def level(model: Any, threshold: float = 0.5, **options: Any) -> Level:
     """A level that reads the model's own confidences; options of `Supervisor` and of `Level`."""
     of_level = {name: options.pop(name) for name in ("cost", "inline") if name in options}
-    return Level(model, Supervisor(GivenConfidence(), threshold, **options), **of_level)
+    # A known cost: NaN would make equal outcomes differ.
+    return Level(model, Supervisor(GivenConfidence(), threshold, **options), **{"cost": 0.0, **of_level})
 
 
 def system(

@@ -125,11 +125,10 @@ def test_results_come_in_order_even_when_the_last_is_answered_first():
 @pytest.mark.parametrize("batch_size", [1, 4, 256])
 def test_the_bound_on_remote_calls_is_kept_and_reached_across_batches(is_async, bound, batch_size):
     n = 2 * bound + 8
-    with system(np.zeros(n), np.ones(n), later=is_async, max_batch=1, seconds=0.02) as running:
+    seconds = 0.01 + 0.005 * bound  # longer than it takes to ask the local model about as many
+    with system(np.zeros(n), np.ones(n), later=is_async, max_batch=1, seconds=seconds) as running:
         running.predict_many(range(n), batch_size=batch_size, max_concurrency=bound)
-        assert running.remote.model.most_at_once <= bound
-        if batch_size * (1 + bound) >= bound:
-            assert running.remote.model.most_at_once == bound
+        assert running.remote.model.most_at_once == bound
 
 
 def test_the_bound_is_reached_where_few_inputs_of_each_batch_are_deferred():
@@ -455,7 +454,7 @@ def test_the_log_is_written_once_for_each_outcome_and_before_anything_is_raised(
                 outcome = ask(running, row, id_=f"id {row}")
             except PredictionRejected as error:
                 outcome = error.outcome
-            assert log.rows[-1] == (outcome, row), "what is returned or raised is what was logged"
+            assert repr(log.rows[-1]) == repr((outcome, row)), "what is returned or raised is what was logged"
     assert log.ids == ["id 0", "id 1", "id 2", "id 3"]
 
 

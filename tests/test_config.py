@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,10 @@ def test_a_supervisor_that_needs_what_the_model_does_not_give_is_refused(folder:
     )
     with pytest.raises(ConfigError, match="max_softmax needs probabilities"):
         load_config(write(folder, text=text))
+
+
+def test_a_cost_that_nobody_gave_is_zero_at_hand_and_not_known_behind_a_network(folder: Path) -> None:
+    [one] = load_config(write(folder, text=CONFIG.replace("cost_per_input = 0.002\n", "")))
+    assert one.system.predict("good").cost == 0.0
+    assert math.isnan(one.system.predict("bad").cost)
+    one.close()

@@ -8,6 +8,7 @@ predictions vectorised, remote calls concurrent with a bound) and `replay` (reco
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -133,14 +134,15 @@ def replay(local: ModelOutput, remote: ModelOutput, supervisors: tuple[Superviso
 class Level:
     """A model with the supervisor that watches it.
 
-    `cost` is what one call for one input costs, in currency units, where the model's output does not say.
+    `cost` is what one call for one input costs, in currency units, where the model's output does not say. None
+    means 0 at the 1st level, whose model is at hand, and not known at the 2nd.
     `inline` runs an in-process model in the event loop itself: right when it takes less than about a
     millisecond.
     """
 
     model: Model
     supervisor: Supervisor
-    cost: float = 0.0
+    cost: float | None = None
     inline: bool = False
 
     def __post_init__(self) -> None:
@@ -217,8 +219,10 @@ class BiSupervised:
         return self.local.supervisor, self.remote.supervisor
 
     @property
-    def _costs(self) -> tuple[float, float]:
-        return self.local.cost, self.remote.cost
+    def costs(self) -> tuple[float, float]:
+        """What an input costs at either level where the model's output does not say; NaN: not known."""
+        local, remote = self.local.cost, self.remote.cost
+        return 0.0 if local is None else local, math.nan if remote is None else remote
 
     def _level(self, name: LevelName) -> Level:
         return self.local if name is LevelName.LOCAL else self.remote
@@ -232,7 +236,7 @@ class BiSupervised:
             return call_plainly(self._level(ask.level).model, [x], self._portal)
 
         decisions = drive(deciding(1, *self._supervisors), answer)
-        outcome = outcome_of(decisions, id_ or uuid.uuid4().hex, self._costs)
+        outcome = outcome_of(decisions, id_ or uuid.uuid4().hex, self.costs)
         error = None
         if outcome.route is Route.REJECTED:
             outcome, error = drive(
@@ -248,7 +252,7 @@ class BiSupervised:
             return await BoundedCalls(level.model, max_concurrency=1, inline=level.inline)([x])
 
         decisions = await adrive(deciding(1, *self._supervisors), answer)
-        outcome = outcome_of(decisions, id_ or uuid.uuid4().hex, self._costs)
+        outcome = outcome_of(decisions, id_ or uuid.uuid4().hex, self.costs)
         error = None
         if outcome.route is Route.REJECTED:
             outcome, error = await adrive(settling(self.fallback, x, outcome), as_coroutine)
@@ -393,7 +397,7 @@ class _Batch:
         decisions = await adrive(deciding(len(inputs), *system._supervisors), answer)
         if decisions.remote_output is None:
             self._tell(len(inputs))
-        outcomes = outcomes_of(decisions, ids, system._costs)
+        outcomes = outcomes_of(decisions, ids, system.costs)
         outcomes = await self._settle(inputs, outcomes)
         if system.log is not None:
             await asyncio.to_thread(system.log.write, outcomes, inputs)

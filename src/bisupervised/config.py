@@ -210,8 +210,8 @@ class _Builder:
         supervisor = self._try(where, lambda: self._supervisor(section, threshold))
         if model is None or supervisor is None:
             return None
-        cost = float(section.get("cost_per_input", 0.0))
-        built: Level | None = self._try(where, lambda: Level(model, supervisor, cost=cost))
+        cost = section.get("cost_per_input")
+        built: Level | None = self._try(where, lambda: Level(model, supervisor, cost=None if cost is None else float(cost)))
         return built
 
     def _wrapped(self, model: Model, section: Mapping[str, Any]) -> Model:

@@ -76,18 +76,18 @@ def record_in_parts(
 
 
 async def _both(system: BiSupervised, inputs: Sequence[Any], max_concurrency: int) -> tuple[LevelRows, LevelRows]:
-    local = _level(system.local, inputs, max_concurrency)
-    remote = _level(system.remote, inputs, max_concurrency)
+    local = _level(system.local, inputs, max_concurrency, system.costs[0])
+    remote = _level(system.remote, inputs, max_concurrency, system.costs[1])
     both = await asyncio.gather(local, remote)
     return both[0], both[1]
 
 
-async def _level(level: Level, inputs: Sequence[Any], max_concurrency: int) -> LevelRows:
+async def _level(level: Level, inputs: Sequence[Any], max_concurrency: int, cost: float) -> LevelRows:
     bound = 1 if level.model.max_batch is None else max_concurrency
     output = await BoundedCalls(level.model, max_concurrency=bound, inline=level.inline)(inputs)
     start = perf_counter()
     confidences = level.supervisor.confidences(output)
-    return level_rows(output, confidences, (perf_counter() - start) / len(inputs), level.cost)
+    return level_rows(output, confidences, (perf_counter() - start) / len(inputs), cost)
 
 
 def join_recorded(parts: Sequence[Table]) -> Table:

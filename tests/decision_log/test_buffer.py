@@ -54,7 +54,9 @@ def test_rows_that_come_close_together_share_a_commit(tmp_path, groups, monkeypa
             threading.Event().wait(0.002)
         log.flush()
         assert sizes == [20]
-        for outcome in locals_(buffer.GROUP_ROWS, start=100):
+        log.write([local("first")], ["x"])
+        threading.Event().wait(0.1)  # the writer is awake now, and waits for a group
+        for outcome in locals_(buffer.GROUP_ROWS - 1, start=100):
             log.write([outcome], ["x"])
         for _ in range(1_000):
             if log.counts().pending == 0:

@@ -247,6 +247,11 @@ class TestReading:
         assert table.remote.cost.sum() == pytest.approx(0.002 * (17 + 1))
         assert table.extra["answer"][order[50]] == 1
 
+    def test_a_remote_model_that_was_not_asked_cost_nothing(self, url):
+        with DecisionLog(url) as log:
+            log.write([local("a", remote_cost=float("nan")), queued("b", remote_cost=float("nan"))], "xy")
+        np.testing.assert_array_equal(read_log(url).remote.cost, [0.0, np.nan])
+
     def test_the_table_goes_through_columns_and_back(self, url):
         with DecisionLog(url) as log:
             answered = queued("c", answer="spam", remote_prediction="spam", remote_confidence=0.8, remote_error=None)

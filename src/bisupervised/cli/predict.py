@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(summary)
     else:
         for name, value in summary.items():
-            print(f"{name:>22}: {value}")
+            print(f"{name:>22}: {'not known' if value != value else value}")
     return 0
 
 

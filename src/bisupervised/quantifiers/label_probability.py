@@ -78,6 +78,8 @@ class LabelProbability:
             return float("nan")
         mass = dict.fromkeys(self.labels, 0.0)
         for token, logprob in alternatives.items():
+            if logprob is None:
+                return float("nan")  # a server's null: not known
             if logprob > 1e-6:
                 raise EvidenceError(
                     f"the log-probability {logprob:.4g} of the token {token!r} is above 0: these are not natural "

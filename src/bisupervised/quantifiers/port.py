@@ -60,14 +60,15 @@ def probabilities_of(output: ModelOutput, *, tolerance: float = SUM_TOLERANCE) -
             raise EvidenceError("probabilities over no classes: each row needs at least one class")
         return p
     # Sums of NaN rows are NaN and compare false: they pass, as "no evidence", here and below.
-    with np.errstate(invalid="ignore"):
-        wrong = np.abs(p.sum(axis=1) - 1.0) > tolerance
+    with np.errstate(invalid="ignore"):  # inf - inf
+        sums = p.sum(axis=1)
+    wrong = np.abs(sums - 1.0) > tolerance
     if wrong.any() or np.fmin.reduce(p, axis=None, initial=0.0) < -tolerance:
         wrong |= (p < -tolerance).any(axis=1)
         row = int(np.argmax(wrong))
         raise EvidenceError(
             f"{int(wrong.sum())} of {len(wrong)} rows are no probabilities (row {row} sums to "
-            f"{p[row].sum():.6g}, smallest value {p[row].min():.6g}). If these are logits, apply softmax first; "
+            f"{sums[row]:.6g}, smallest value {p[row].min():.6g}). If these are logits, apply softmax first; "
             f"if they are rounded or quantised, renormalise them."
         )
     return p

@@ -152,7 +152,7 @@ def _figures(assessment: Assessment) -> dict[str, Svg | None]:
     return {
         "curve": None if curve is None else plots.svg_of(curve, "curve"),
         "confidence": plots.svg_of(confidence_figure(_confidences(assessment)), "confidence"),
-        "risk": _risk(evaluation),
+        "risk": _risk(evaluation, logged=routes_are_recorded(assessment)),
         "bars": _bars(evaluation),
     }
 
@@ -164,9 +164,11 @@ def _confidences(assessment: Assessment) -> dict[str, Any]:
     return {LEVEL_NAMES[name]: (table.level(name).confidences, table.correct(name), limits[name]) for name in limits}
 
 
-def _risk(evaluation: Evaluation) -> Svg | None:
+def _risk(evaluation: Evaluation, *, logged: bool) -> Svg | None:
+    # A log's remote supervisor saw the deferred inputs only: its coverage is a share of those.
+    seen = {"remote": ", of the deferred inputs"} if logged else {}
     curves = {
-        f"{level} supervisor": (one.risk_coverage.coverages, one.risk_coverage.risks)
+        f"{level} supervisor{seen.get(level, '')}": (one.risk_coverage.coverages, one.risk_coverage.risks)
         for level, one in evaluation.supervisors.items()
     }
     if not curves:

@@ -227,7 +227,7 @@ def share_axes(axes: Any, x_label: str, y_label: str) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: share(value, _decimals(axes)))
     axes.set_xlabel(x_label, labelpad=8)
     axes.set_ylabel(y_label[:1].upper() + y_label[1:], labelpad=8)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, pad=6)
 
 
 def _decimals(axes: Any) -> int:

@@ -1,4 +1,4 @@
-"""Figures of the supervisors: risk against coverage, and how confidence spreads over correct and wrong predictions."""
+"""Figures of the supervisors: risk against coverage, and the confidences of correct and of wrong predictions."""
 
 from __future__ import annotations
 

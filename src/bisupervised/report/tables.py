@@ -136,7 +136,9 @@ def _point_fact(name: str, what: str, point: OperatingPoint) -> Fact:
 
 
 def threshold_rule(value: float) -> str:
-    """`confidence >= 0.83`, and words for the infinities."""
+    """`confidence >= 0.83`, and words for the infinities, and for NaN, which a curve has where no threshold stops."""
+    if math.isnan(value):
+        return "no threshold"
     if math.isinf(value):
         return "any confidence" if value < 0 else "no confidence"
     return f"confidence >= {threshold(value)}"

@@ -1,0 +1,240 @@
+"""The contract of every quantifier, found automatically: a new one is tested as soon as its file is there."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bisupervised.quantifiers as package
+from bisupervised.cascade import Level
+from bisupervised.errors import ConfigError, EvidenceError
+from bisupervised.quantifiers import Quantifier, quantifier_by_name, quantifier_names
+from bisupervised.records import Evidence, ModelOutput, take_outputs
+from bisupervised.supervisor import Supervisor
+from fakes import FakeModel, recorded
+
+NAN = float("nan")
+
+#: Settings of those that cannot be made without, and further ones worth testing. All others are made plainly.
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "LabelProbability": [
+        {"labels": {1: ["yes", "y"], 0: ["no"]}},
+        {"labels": {1: ["yes", "y"], 0: ["no"]}, "normalise": True},
+    ],
+    "TokenLikelihood": [{"aggregate": a} for a in ("sum", "mean", "min", 0.0, 0.1, 0.5, 1.0)],
+}
+
+
+def found() -> list[Quantifier]:
+    quantifiers = []
+    for module in pkgutil.iter_modules(package.__path__):
+        members = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
+        for kind in members.values():
+            if inspect.isclass(kind) and kind.__module__.endswith(f".{module.name}") and hasattr(kind, "needs"):
+                if not getattr(kind, "_is_protocol", False):
+                    quantifiers += [kind(**settings) for settings in SETTINGS.get(kind.__name__, [{}])]
+    return quantifiers
+
+
+QUANTIFIERS = found()
+EVERY = pytest.mark.parametrize("quantifier", QUANTIFIERS, ids=lambda q: f"{q.name}-{getattr(q, 'normalise', '')}")
+
+
+# One row of evidence of each kind from `certainty` in [0, 1]: more is never less certain of prediction 1.
+
+
+def probabilities(certainty: float) -> list[float]:
+    top = 0.4 + 0.6 * certainty
+    return [(1 - top) / 2, top, (1 - top) / 2]
+
+
+def token_logprobs(certainty: float) -> np.ndarray:
+    return np.log(0.1 + 0.9 * certainty) * np.array([1.0, 0.5, 0.2, 1.0])
+
+
+def top_logprobs(certainty: float) -> dict[str, float]:
+    yes = 0.05 + 0.9 * certainty
+    return {" Yes": np.log(yes), "NO ": np.log(0.95 - yes + 1e-9), "maybe": np.log(0.01)}
+
+
+def output_of(certainties: list[float]) -> ModelOutput:
+    """An output with every kind of evidence; NaN is a row without any."""
+    n = len(certainties)
+    known = [0.0 if np.isnan(c) else c for c in certainties]
+    missing = np.isnan(np.array(certainties, dtype=float))
+    p = np.array([probabilities(c) for c in known]).reshape(n, 3)
+    p[missing] = NAN
+    return ModelOutput(
+        predictions=np.ones(n, dtype=np.int64),
+        probabilities=p,
+        classes=np.arange(3),
+        token_logprobs=[np.empty(0) if m else token_logprobs(c) for c, m in zip(known, missing, strict=True)],
+        top_logprobs=[{} if m else top_logprobs(c) for c, m in zip(known, missing, strict=True)],
+        confidences=np.array(certainties, dtype=float),
+    )
+
+
+CERTAINTIES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.5, 1.0, NAN]) | st.floats(0, 1), max_size=9)
+
+
+def test_every_file_of_the_folder_is_tested():
+    files = {module.name for module in pkgutil.iter_modules(package.__path__)} - {"port"}
+    assert {type(quantifier).__module__.rpartition(".")[2] for quantifier in QUANTIFIERS} == files
+    assert {type(quantifier).__name__ for quantifier in QUANTIFIERS} <= set(package.__all__)
+
+
+@EVERY
+def test_it_is_a_quantifier_with_a_name_and_a_need(quantifier):
+    assert isinstance(quantifier, Quantifier)
+    assert quantifier.name == quantifier.name.strip().lower() != ""
+    assert isinstance(quantifier.needs, Evidence)
+    assert type(quantifier).__doc__.startswith("confidence = ")
+    Level(FakeModel(recorded([]), provides=frozenset({quantifier.needs})), Supervisor(quantifier))
+
+
+@EVERY
+@given(CERTAINTIES)
+def test_it_gives_one_float64_for_each_row_and_nan_exactly_without_evidence(quantifier, certainties):
+    confidences = quantifier(output_of(certainties))
+    assert isinstance(confidences, np.ndarray)
+    assert confidences.dtype == np.float64
+    assert confidences.shape == (len(certainties),)
+    assert np.isnan(confidences).tolist() == [bool(np.isnan(c)) for c in certainties]
+
+
+@EVERY
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_more_certain_output_never_gets_a_lower_confidence(quantifier, one, other):
+    low, high = sorted((one, other))
+    confidences = quantifier(output_of([low, high]))
+    assert confidences[0] <= confidences[1] + 1e-12
+
+
+@EVERY
+def test_the_direction_is_not_the_other_way_round(quantifier):
+    unsure, sure = quantifier(output_of([0.1, 0.9]))
+    assert unsure < sure - 0.01
+
+
+@EVERY
+@given(CERTAINTIES, st.randoms(use_true_random=False))
+def test_rows_are_scored_on_their_own_to_the_last_bit(quantifier, certainties, random):
+    """Permuted, alone or in any company: the same number, or an input at the threshold would flip."""
+    output = output_of(certainties)
+    confidences = quantifier(output)
+    order = list(range(len(certainties)))
+    random.shuffle(order)
+    shuffled = quantifier(take_outputs(output, np.array(order, dtype=np.int64)))
+    np.testing.assert_array_equal(shuffled, confidences[order])
+    for row in order:
+        alone = quantifier(take_outputs(output, np.array([row])))
+        np.testing.assert_array_equal(alone, confidences[row : row + 1])
+
+
+@EVERY
+def test_equal_rows_get_equal_confidences(quantifier):
+    assert len(set(quantifier(output_of([0.3] * 7)).tolist())) == 1
+
+
+@EVERY
+def test_the_output_is_left_as_it_was(quantifier):
+    output, twin = output_of([0.3, NAN, 1.0]), output_of([0.3, NAN, 1.0])
+    quantifier(output)
+    np.testing.assert_array_equal(output.probabilities, twin.probabilities)
+    np.testing.assert_array_equal(output.confidences, twin.confidences)
+    assert output.top_logprobs == twin.top_logprobs
+    for one, other in zip(output.token_logprobs, twin.token_logprobs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@EVERY
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 5e-3), (np.float32, 1e-6)])
+def test_half_and_single_precision_will_do(quantifier, dtype, tolerance):
+    output = output_of([0.0, 0.3, NAN, 0.9])
+    short = ModelOutput(
+        output.predictions,
+        probabilities=output.probabilities.astype(dtype),
+        token_logprobs=[row.astype(dtype) for row in output.token_logprobs],
+        top_logprobs=[{token: dtype(p) for token, p in row.items()} for row in output.top_logprobs],
+        confidences=output.confidences.astype(dtype),
+    )
+    confidences = quantifier(short)
+    assert confidences.dtype == np.float64
+    np.testing.assert_allclose(confidences, quantifier(output), atol=tolerance, rtol=tolerance)
+
+
+@EVERY
+def test_no_rows_give_no_confidences(quantifier):
+    assert quantifier(output_of([])).shape == (0,)
+    assert quantifier(output_of([])).dtype == np.float64
+
+
+@EVERY
+def test_missing_evidence_is_an_error_that_says_what_to_do(quantifier):
+    with pytest.raises(EvidenceError) as raised:
+        quantifier(ModelOutput(np.array([1, 1])))
+    message = str(raised.value)
+    assert any(word in message for word in ("use a quantifier", "choose a quantifier", "ask the endpoint")), message
+
+
+@EVERY
+@pytest.mark.parametrize("rows", [1, 3])
+def test_evidence_for_another_number_of_rows_is_an_error(quantifier, rows):
+    """One row for two predictions would be broadcast, and both decided by it."""
+    other = output_of([0.9] * rows)
+    wrong = ModelOutput(
+        np.array([1, 1]),
+        probabilities=other.probabilities,
+        token_logprobs=other.token_logprobs,
+        top_logprobs=other.top_logprobs,
+        confidences=other.confidences,
+    )
+    with pytest.raises(EvidenceError):
+        quantifier(wrong)
+
+
+@EVERY
+def test_a_replied_null_in_the_evidence_is_no_evidence_or_an_error_and_never_a_number(quantifier):
+    nulls = ModelOutput(
+        np.array([1]),
+        probabilities=np.array([[0.9, None, 0.1]], dtype=object),
+        token_logprobs=[[None, -0.1]],
+        top_logprobs=[{"yes": None, "no": NAN}],
+        confidences=np.array([None], dtype=object),
+    )
+    assert np.isnan(quantifier(nulls)).all()
+
+
+BY_NAME: list[Callable[[], Quantifier]] = [q for q in QUANTIFIERS if type(q).__name__ != "LabelProbability"]
+
+
+@pytest.mark.parametrize("quantifier", BY_NAME, ids=lambda q: q.name)
+def test_a_name_gives_the_quantifier_back(quantifier):
+    again = quantifier_by_name(quantifier.name)
+    assert type(again) is type(quantifier)
+    assert again == quantifier
+    assert again.name == quantifier.name
+
+
+def test_names_that_are_listed_are_known_and_unique():
+    plain = [name for name in quantifier_names() if "<" not in name]
+    assert len(set(plain)) == len(plain)
+    assert [quantifier_by_name(name).name for name in plain] == plain
+
+
+@pytest.mark.parametrize(
+    "name", ["", "entropy", "max softmax", "token_likelihood", "token_likelihood_q", "token_likelihood_q2", "MaxSoftmax"]
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(name):
+    with pytest.raises(ConfigError, match=r"max_softmax|quantile"):
+        quantifier_by_name(name)
+    with pytest.raises(ConfigError):
+        quantifier_by_name("token_likelihood_qx")
