@@ -236,7 +236,7 @@ def main() -> None:
         small_device,
     ):
         benchmark()
-    print("\nthe paper's tables: benchmarks/paper_tables.py; the decision log: benchmarks/decision_log.py")
+
 
 
 if __name__ == "__main__":

@@ -507,6 +507,16 @@ def test_costs_are_the_models_own_else_the_levels_and_not_known_stays_not_known(
         np.testing.assert_array_equal([ask(running, 0).cost, ask(running, 1).cost], expected)
 
 
+@DRIVERS
+def test_without_a_cost_a_model_at_hand_costs_nothing_and_one_behind_a_network_is_not_known(ask):
+    with system([0.9, 0.1], [0.9, 0.9]) as running:
+        kept, deferred = ask(running, 0), ask(running, 1)
+    assert (kept.cost, deferred.local_cost) == (0.0, 0.0)
+    assert np.isnan(deferred.remote_cost)
+    assert np.isnan(deferred.cost)
+    assert kept.remote_cost == 0.0, "not asked"
+
+
 @pytest.mark.parametrize("own", [None, 4.0, NAN])
 def test_the_cost_of_a_failed_call_does_not_depend_on_the_calls_it_was_made_with(own):
     with _costs(None, own, raises={2: ModelTimeout("1 s")}) as running:

@@ -79,6 +79,14 @@ def test_calibrate_writes_thresholds_that_evaluate_judges_on_the_rows_held_out(
         (["evaluate", "{rows}", "--columns", "local_confidence=nope"], "no column nope"),
         (["evaluate", "{rows}", "--target", "request-budget"], "needs --max-request-rate"),
         (["evaluate", "{rows}", "--target", "lowest-cost"], "--error-cost"),
+        (
+            ["evaluate", "{rows}", "--target", "lowest-cost", "--margin", "0.1"],
+            "--margin goes with --target remote-even",
+        ),
+        (["evaluate", "{rows}", "--target", "false-alarm-rate"], "--keep-local-threshold"),
+        (["calibrate", "{rows}", "--out", "/proc/thresholds.toml"], "cannot read or write"),
+        (["evaluate", "{rows}", "--report", "/proc/report"], "cannot read or write"),
+        (["evaluate", "{rows}", "--columns", "local_latency_s=remote_confidence,local_cost=id"], "local_cost, row 0"),
         (["evaluate", "{rows}", "--max-request-rate", "30"], "write 30 % as 0.3"),
         (["evaluate", "{rows}", "--remote-threshold", "0.5"], "goes with --local-threshold"),
         (["evaluate", "{rows}", "--local-threshold", "nan"], "NaN"),
@@ -97,6 +105,71 @@ def test_a_mistake_gets_one_line_that_says_what_to_do(
     assert words in captured.err
     assert captured.err.startswith("bisupervised: ")
     assert "Traceback" not in captured.err
+
+
+def test_an_option_out_of_range_is_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in (["--seed", "-1"], ["--remote-cost", "-1"], ["--fallback-cost", "nan"], ["--target", "luck"]):
+        with pytest.raises(SystemExit) as left:
+            main(["evaluate", "absent.csv", *option])
+        assert left.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_with_json_a_mistake_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "absent.csv", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "TableError"
+
+
+def test_the_readmes_command_shows_what_the_cascade_saves(
+    predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(predictions), "--remote-cost", "0.002", "--no-report"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "no local cost is given: counted as 0" in printed
+    assert "costs" in printed.split("Systems")[0]
+
+
+def test_a_log_takes_the_options_that_files_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from bisupervised import DecisionLog, read_table
+
+    path = tmp_path / "log.db"
+    with DecisionLog(path) as log:
+        from bisupervised import BiSupervised, FunctionModel, Level, Supervisor
+
+        model = FunctionModel(lambda xs: [[0.9, 0.1] if x % 2 else [0.6, 0.4] for x in xs])
+        levels = Level(model, Supervisor(threshold=0.8)), Level(model, Supervisor(threshold=0.5))
+        with BiSupervised(*levels, log=log) as system:
+            system.predict_many(list(range(40)))
+    assert np.isnan(read_table(path).remote.cost[::2]).all()
+    assert read_table(path, costs={"remote": 0.5}).remote.cost.sum() == pytest.approx(10.0)
+    assert main(["evaluate", str(path), "--local-threshold", "0.8", "--columns", "local_confidence=zzz"]) == 2
+    assert "no column zzz" in capsys.readouterr().err
+
+
+def test_an_outage_is_no_advice_to_drop_the_remote_model(
+    predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = predictions.read_text().splitlines()
+    for row in range(1, len(lines), 4):
+        cells = lines[row].split(",")
+        lines[row] = ",".join([*cells[:5], "", "", "", "timeout: no answer in 5 s"])
+    lines = [lines[0] + ",remote_error", *(line if line.count(",") == 8 else line + "," for line in lines[1:])]
+    predictions.write_text("\n".join(lines) + "\n")
+    assert main(["evaluate", str(predictions), "--no-report"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Use the local model alone" not in printed
+    assert "remote calls failed" in printed
+
+
+def test_the_authors_unreadable_replies_are_failures_and_not_confident_mistakes(tmp_path: Path) -> None:
+    from bisupervised import read_table
+
+    head = "id,prediction,ground_truth,sm_confidence,pred_time\n"
+    (tmp_path / "l.csv").write_text(head + "0,1,1,0.9,0.1\n1,0,0,0.8,0.1\n")
+    (tmp_path / "r.csv").write_text(head + "0,1,1,0.9,0.1\n1,-1,0,0,0.1\n")
+    table = read_table(tmp_path / "l.csv", tmp_path / "r.csv")
+    assert table.remote.errors[1].startswith("unreadable")
+    assert np.isnan(table.remote.confidences[1])
 
 
 def config(folder: Path) -> Path:

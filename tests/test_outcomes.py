@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -75,7 +77,7 @@ def test_where_nobody_was_deferred_the_remote_columns_say_not_asked():
 def test_batches_joined_are_one_batch(cuts):
     whole = outcomes_of(replay(LOCAL, REMOTE, SUPERVISORS), list("01234"), COSTS)
     parts = []
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in itertools.pairwise(cuts):
         rows = np.arange(start, stop)
         decisions = replay(take_outputs(LOCAL, rows), take_outputs(REMOTE, rows), SUPERVISORS)
         parts.append(outcomes_of(decisions, [str(row) for row in rows], COSTS))

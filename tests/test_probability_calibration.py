@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -119,6 +119,7 @@ SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.5, 0.75, 1.0]) | st.floats(-5, 5).ma
 ROWS = st.lists(st.tuples(SCORES, st.sampled_from([0.0, 1.0, 1.0]) | st.floats(0, 1)), min_size=1, max_size=40)
 
 
+@settings(max_examples=60)
 @given(ROWS)
 @example([(0.0, 1.0), (1.0, 0.0)])
 @example([(0.5, 1.0), (0.5, 0.0), (0.5, 0.0)])

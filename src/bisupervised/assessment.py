@@ -73,13 +73,17 @@ def evaluate(
     held_out: float = 0.5,
     seed: int = 0,
     abstention_cost: float = 0.0,
+    fallback_cost: float = 0.0,
     **options: Any,
 ) -> Assessment:
     """Judge two models and their supervisors on recorded predictions.
 
     Without `thresholds` one part of the rows chooses them for `target`, and the other part is judged. Given
-    thresholds are judged on all rows, except those that chose them, when they can be told.
+    thresholds are judged on all rows, except those that chose them, when they can be told. A rejected input costs
+    `abstention_cost` (what having no trusted answer costs) and `fallback_cost` (what the fallback takes) besides.
     """
+    if not (abstention_cost >= 0.0 and fallback_cost >= 0.0):
+        raise InputError("the costs of an abstention and of a fallback are numbers from 0 on")
     table = as_table(results, **options)
     aim = _objective(objective)
     if thresholds is None:
@@ -90,7 +94,12 @@ def evaluate(
         thresholds = Thresholds(*thresholds)
     judged, sentence = rows_to_judge(graded_table(table, aim), thresholds)
     evaluation = evaluate_at(
-        judged, thresholds.local, thresholds.remote, objective=aim, abstention_cost=abstention_cost, seed=seed
+        judged,
+        thresholds.local,
+        thresholds.remote,
+        objective=aim,
+        abstention_cost=abstention_cost + fallback_cost,
+        seed=seed,
     )
     if sentence:
         evaluation = replace(evaluation, notes=[sentence, *evaluation.notes])

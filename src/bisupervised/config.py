@@ -211,7 +211,9 @@ class _Builder:
         if model is None or supervisor is None:
             return None
         cost = section.get("cost_per_input")
-        built: Level | None = self._try(where, lambda: Level(model, supervisor, cost=None if cost is None else float(cost)))
+        built: Level | None = self._try(
+            where, lambda: Level(model, supervisor, cost=None if cost is None else float(cost))
+        )
         return built
 
     def _wrapped(self, model: Model, section: Mapping[str, Any]) -> Model:

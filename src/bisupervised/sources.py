@@ -47,8 +47,12 @@ def read_table(
     """
     if remote_source is None:
         if is_log(source):
-            return read_log(str(source))
-        columns: Mapping[str, Any] = read_columns(source)
+            table = read_log(str(source))
+            if not (rename or costs or quantifiers):
+                return table
+            columns: Mapping[str, Any] = table.to_columns()
+        else:
+            columns = read_columns(source)
     else:
         columns = join_tables(_one_model(source), _one_model(remote_source))
     return Table.from_columns(columns, rename=rename, costs=costs, quantifiers=quantifiers)
@@ -57,6 +61,11 @@ def read_table(
 def _one_model(source: str | Path) -> dict[str, AnyArray]:
     """The columns of a one-model file, the paper's names understood."""
     columns = {name: column for name, column in read_columns(source).items() if name}
+    if {"sm_confidence", "prediction"} <= columns.keys() and columns["prediction"].dtype.kind == "f":
+        # The paper's mark of a reply that could not be read: prediction -1 with confidence 0.
+        unreadable = (columns["prediction"] == -1) & (columns["sm_confidence"] == 0)
+        if unreadable.any():
+            columns["error"] = np.where(unreadable, "unreadable: prediction -1 with confidence 0", "").astype(object)
     for theirs, ours in PAPER_COLUMNS.items():
         if theirs in columns and ours not in columns:
             columns[ours] = columns.pop(theirs)

@@ -112,6 +112,8 @@ class Table:
             given = self.local_correct if name is LevelName.LOCAL else self.remote_correct
             if given is not None:
                 columns[f"{name}_correct"] = given
+        if "remote_cost" in columns:
+            columns.setdefault("local_cost", self.local.cost)  # not known: without the column it would read as 0
         columns.update(self.extra)
         return columns
 
@@ -153,10 +155,10 @@ def _equal(predictions: AnyArray, labels: AnyArray) -> BoolArray:
     """Elementwise equality by what is written: 1, 1.0, True and "1" are one label in a CSV and in Parquet."""
     if predictions.dtype.kind in "iufb" and labels.dtype.kind in "iufb":
         return np.asarray(predictions == labels, dtype=np.bool_)
-    return np.array([_written(a) == _written(b) for a, b in zip(predictions, labels, strict=True)], dtype=np.bool_)
+    return np.array([written(a) == written(b) for a, b in zip(predictions, labels, strict=True)], dtype=np.bool_)
 
 
-def _written(value: Any) -> Any:
+def written(value: Any) -> Any:
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool | np.bool_):
@@ -175,8 +177,9 @@ def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
         f"{name}_cost": rows.cost,
         f"{name}_error": rows.errors,
     }
-    needed = f"{name}_confidence"  # even where nothing is known: the remote model was down, say
-    columns = {key: column for key, column in columns.items() if key == needed or _known(column).any()}
+    # Two stay even if nothing is known: reading asks for a confidence, and would predict from probabilities.
+    needed = [f"{name}_confidence", *([] if rows.probabilities is None else [f"{name}_prediction"])]
+    columns = {key: column for key, column in columns.items() if key in needed or _known(column).any()}
     if not rows.asked.all():
         columns[f"{name}_asked"] = rows.asked
     if rows.probabilities is not None:
@@ -252,6 +255,11 @@ class _Reader:
     def table(self) -> Table:
         if self.n == 0:
             raise TableError("there are no rows")
+        self.problems += [
+            f"the {level} cost is {cost}, and a cost is a number from 0 on"
+            for level, cost in self.costs.items()
+            if not cost >= 0.0
+        ]
         for option, given in (("costs", self.costs), ("quantifiers", self.quantifiers)):
             unknown = [str(key) for key in given if key not in tuple(LevelName)]
             if unknown:
@@ -281,7 +289,7 @@ class _Reader:
     def _ids(self) -> AnyArray:
         if "id" not in self.columns:
             return np.arange(self.n).astype(str)
-        ids = np.array([str(_written(value)) for value in self.columns["id"]])
+        ids = np.array([str(written(value)) for value in self.columns["id"]])
         empty = sum(map(is_missing, self.columns["id"]))
         if empty:
             self.problems.append(f"{empty} rows have no id; leave out the column to number the rows")
@@ -290,23 +298,22 @@ class _Reader:
         if len(unique) < len(ids):
             often = unique[np.argmax(counts)]
             self.problems.append(
-                f"{len(ids) - len(unique)} rows repeat an id (for example {often!r}, {counts.max()} times); "
+                f"{len(ids) - len(unique)} rows repeat an id (for example {str(often)!r}, {counts.max()} times); "
                 f"every input has one row"
             )
         return ids
 
     def _level(self, name: LevelName) -> LevelRows | None:
-        errors = self._errors(name)
+        errors, asked = self._errors(name), self._asked(name)
         probabilities, classes = self._probabilities(name)
         tokens = self._token_logprobs(name)
         predictions = self.columns.get(f"{name}_prediction")
         if predictions is None and probabilities is not None and classes is not None:
             best = np.where(np.isnan(probabilities), -np.inf, probabilities).argmax(axis=1)
             predictions = classes[best]
-            predictions[np.isnan(probabilities).all(axis=1)] = None
+            predictions[np.isnan(probabilities).all(axis=1) | _known(errors) | ~asked] = None
         if predictions is None:
             predictions = np.full(self.n, None, dtype=object)
-        asked = self._asked(name)
         rows = LevelRows(
             predictions=_tidy(predictions),
             confidences=np.full(self.n, np.nan),
@@ -342,6 +349,12 @@ class _Reader:
                 confidences=confidences,
             )
             quantifier = quantifier or (MaxSoftmax() if rows.probabilities is not None else TokenLikelihood("min"))
+            unread = any(
+                problem.startswith((f"{name}_confidence", f"{name}_proba_", f"{name}_token_logprobs"))
+                for problem in self.problems
+            )
+            if unread:  # there are such columns, and what is wrong with them is said already
+                return None
             if confidences is None and rows.probabilities is None and rows.token_logprobs is None:
                 given = ", ".join(self.columns)
                 self.problems.append(
@@ -357,6 +370,9 @@ class _Reader:
         confidences = np.where(failed | ~rows.asked, np.nan, confidences)
         if failed.any():
             self.notes.append(f"{int(failed.sum())} of {self.n} {name} replies are errors")
+        infinite = int(np.isposinf(confidences).sum())
+        if infinite:
+            self.notes.append(f"{infinite} of {self.n} {name} confidences are +inf: always accepted")
         without = int((np.isnan(confidences) & ~failed & rows.asked).sum())
         if without:
             self.notes.append(f"{without} of {self.n} {name} confidences are missing: never accepted")
@@ -409,10 +425,16 @@ class _Reader:
 
     def _cost(self, name: LevelName, asked: BoolArray) -> FloatArray:
         column = self._numbers(f"{name}_cost", low=0.0)
+        constant = self.costs.get(name, math.nan)
         if column is None:
-            constant = self.costs.get(name, math.nan)
-            return np.where(asked, constant, 0.0)
-        return column
+            remote_known = "remote" in self.costs or "remote_cost" in self.columns
+            if name is LevelName.LOCAL and math.isnan(constant) and remote_known:
+                # As in a running system: the model at hand costs nothing unless somebody says what.
+                constant = 0.0
+                self.notes.append("no local cost is given: counted as 0")
+            column = np.full(self.n, math.nan)
+        known = np.where(asked & np.isnan(column), constant, column)
+        return np.where(~asked & np.isnan(known), 0.0, known)  # what was not asked cost nothing
 
     def _column(self, name: str, *, low: float = -math.inf) -> FloatArray:
         column = self._numbers(name, low=low)
@@ -445,10 +467,10 @@ class _Reader:
                 try:
                     numbers[row] = float(value)
                 except ValueError:
-                    self.problems.append(f"{name}, row {row}: {value!r} is not a number")
+                    self.problems.append(f"{name}, row {row}: {value!r} is not a number{_hint(value)}")
                     return None
             except (TypeError, ValueError):
-                self.problems.append(f"{name}, row {row}: {value!r} is not a number")
+                self.problems.append(f"{name}, row {row}: {value!r} is not a number{_hint(value)}")
                 return None
         return numbers
 
@@ -461,14 +483,19 @@ class _Reader:
     ) -> None:
         if labels is None:
             return
-        known = set(map(_written, labels[_known(labels)]))
+        known = set(map(written, labels[_known(labels)]))
         if not known:
             return
         for name, rows in ((LevelName.LOCAL, local), (LevelName.REMOTE, remote)):
             if correct[name] is not None:
                 continue
-            predictions = {_written(value) for value in rows.predictions if not is_missing(value)}
-            if predictions and not predictions & known:
+            predictions = {written(value) for value in rows.predictions if not is_missing(value)}
+            strangers = sum(written(value) not in known for value in rows.predictions if not is_missing(value))
+            if strangers and len(known) <= MANY_LABELS and predictions & known:
+                self.notes.append(
+                    f"{strangers} of {self.n} {name} predictions are none of the {len(known)} known labels"
+                )
+            if len(predictions) > 1 and not predictions & known:
                 some = ", ".join(sorted(map(str, predictions))[:3])
                 self.problems.append(
                     f"no {name} prediction is a known label ({name}: {some}; labels: "
@@ -476,7 +503,14 @@ class _Reader:
                 )
 
 
+#: With more labels than this they are answers in words, and a prediction that is none of them is nothing to note.
+MANY_LABELS = 1000
 _TRUTH = {"true": 1.0, "false": 0.0}
+
+
+def _hint(value: Any) -> str:
+    comma = isinstance(value, str) and value.count(",") == 1 and value.replace(",", "").strip().lstrip("-").isdigit()
+    return " (decimal commas are not understood: write 0.9)" if comma else ""
 
 
 def is_missing_cell(value: Any) -> bool:
@@ -505,7 +539,7 @@ def join_tables(local: Mapping[str, Any], remote: Mapping[str, Any]) -> dict[str
         named = _named_columns(columns, {})
         if "id" not in named:
             raise TableError(f"the {name} file has no id column to join on; its columns: {', '.join(named)}")
-        named["id"] = np.array([str(_written(value)) for value in named["id"]])
+        named["id"] = np.array([str(written(value)) for value in named["id"]])
         if len(np.unique(named["id"])) < len(named["id"]):
             raise TableError(f"the {name} file repeats ids; every input has one row")
         sides[name] = named

@@ -227,3 +227,16 @@ def test_the_file_holds_its_evidence_and_what_it_achieved_on_other_rows(tmp_path
     low, high = thresholds.achieved["request_rate_interval"]
     assert low <= thresholds.achieved["request_rate"] <= high
     assert "exchangeability" in thresholds.to_toml()
+
+
+def test_the_lowest_cost_says_what_it_costs_beside_each_model_alone() -> None:
+    table = made()
+    thresholds = calibrate(table, LowestCost(1.0, 0.3, 0.1), held_out=0.0)
+    routes = decide(table.local.confidences, thresholds.local, table.remote.confidences, thresholds.remote)
+    right = np.where(routes == Route.LOCAL, table.correct("local"), table.correct("remote"))
+    wrong = ((routes != Route.REJECTED) & (right == 0)).mean()
+    expected = wrong + 0.3 * (routes == Route.REJECTED).mean() + 0.1 * (routes != Route.LOCAL).mean()
+    assert thresholds.achieved["expected_cost"] == pytest.approx(expected)
+    alone = (table.correct("remote") == 0).mean() + 0.1
+    assert thresholds.achieved["expected_cost_remote_only"] == pytest.approx(alone)
+    assert thresholds.achieved["expected_cost"] <= alone

@@ -252,10 +252,12 @@ class TestReading:
             log.write([local("a", remote_cost=float("nan")), queued("b", remote_cost=float("nan"))], "xy")
         np.testing.assert_array_equal(read_log(url).remote.cost, [0.0, np.nan])
 
-    def test_the_table_goes_through_columns_and_back(self, url):
+    @pytest.mark.parametrize(
+        "last", [{}, {"answer": "spam", "remote_prediction": "spam", "remote_confidence": 0.8, "remote_error": None}]
+    )
+    def test_the_table_goes_through_columns_and_back(self, url, last):
         with DecisionLog(url) as log:
-            answered = queued("c", answer="spam", remote_prediction="spam", remote_confidence=0.8, remote_error=None)
-            log.write([local("a"), queued("b"), answered], "xyz")
+            log.write([local("a"), queued("b"), queued("c", **last)], "xyz")
             log.label_many({"a": "ham", "b": "spam"})
         table = read_log(url)
         _assert_same(Table.from_columns(table.to_columns()), table)

@@ -90,6 +90,7 @@ def test_one_final_outcome_each_when_the_remote_model_is_back(tmp_path, own_file
         final = running.replay_pending(queue)
         assert len(queue) == 0
         assert set(final.ids) == set(waiting)
+        assert len(running.replay_pending(queue)) == 0, "nothing waits any more"
         log.flush()
         assert log.counts().duplicates == 0
     table = read_log(path)

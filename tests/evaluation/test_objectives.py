@@ -78,7 +78,7 @@ def test_an_evaluation_for_exact_match_counts_matches() -> None:
         {
             "label": ["Paris", "42", "blue", "x"],
             "local_prediction": ["paris ", "41", None, "x"],
-            "remote_prediction": ["PARIS", "42.0", "Blue", ""],
+            "remote_prediction": ["PARIS", "42.0", "blue", ""],
             "local_confidence": [0.9, 0.1, 0.2, 0.8],
             "remote_confidence": [0.5] * 4,
         }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 
 import bisupervised.evaluation.request_accuracy as module
 from bisupervised.decision import accept
-from bisupervised.evaluation import auc_rac, request_accuracy_curve, request_accuracy_on_grid
+from bisupervised.evaluation import auc_rac, evaluate_at, request_accuracy_curve, request_accuracy_on_grid
 from bisupervised.evaluation.request_accuracy import oracle_area, oracle_curve, paper_threshold_indices
 from evaluation.made import a_table, random_rows, rows, tie_orders
 
@@ -119,8 +120,6 @@ def test_sums_of_grades_that_differ_in_their_last_bits_are_equal() -> None:
 @settings(deadline=None, max_examples=60)
 @given(rows(max_n=6, graded=True))
 def test_the_oracle_is_the_best_of_all_orders(made: tuple) -> None:
-    from itertools import permutations
-
     _, left, _, right = made
     n = len(left)
     gains = right - left
@@ -137,8 +136,6 @@ def test_the_oracle_is_the_best_of_all_orders(made: tuple) -> None:
 
 
 def test_a_supervisor_that_orders_like_the_oracle_captures_all_of_its_gain() -> None:
-    from bisupervised.evaluation import evaluate_at
-
     _, left, _, right = random_rows(400, seed=3)
     table = a_table(left.astype(float) - right.astype(float) + np.linspace(0, 0.1, 400), left, np.ones(400), right)
     curves = evaluate_at(table, 0.5, 0.5).curves
@@ -152,8 +149,6 @@ def test_a_supervisor_that_orders_like_the_oracle_captures_all_of_its_gain() -> 
 
 
 def test_a_random_supervisor_captures_nothing_on_average() -> None:
-    from bisupervised.evaluation import evaluate_at
-
     _, left, remote, right = random_rows(400, seed=3)
     rng = np.random.default_rng(5)
     captured = []

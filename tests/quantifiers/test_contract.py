@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bisupervised.quantifiers as package
@@ -38,9 +38,9 @@ def found() -> list[Quantifier]:
     for module in pkgutil.iter_modules(package.__path__):
         members = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
         for kind in members.values():
-            if inspect.isclass(kind) and kind.__module__.endswith(f".{module.name}") and hasattr(kind, "needs"):
-                if not getattr(kind, "_is_protocol", False):
-                    quantifiers += [kind(**settings) for settings in SETTINGS.get(kind.__name__, [{}])]
+            of_this_file = inspect.isclass(kind) and kind.__module__.endswith(f".{module.name}")
+            if of_this_file and hasattr(kind, "needs") and not getattr(kind, "_is_protocol", False):
+                quantifiers += [kind(**settings) for settings in SETTINGS.get(kind.__name__, [{}])]
     return quantifiers
 
 
@@ -101,6 +101,7 @@ def test_it_is_a_quantifier_with_a_name_and_a_need(quantifier):
 
 
 @EVERY
+@settings(max_examples=30)
 @given(CERTAINTIES)
 def test_it_gives_one_float64_for_each_row_and_nan_exactly_without_evidence(quantifier, certainties):
     confidences = quantifier(output_of(certainties))
@@ -111,6 +112,7 @@ def test_it_gives_one_float64_for_each_row_and_nan_exactly_without_evidence(quan
 
 
 @EVERY
+@settings(max_examples=30)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_more_certain_output_never_gets_a_lower_confidence(quantifier, one, other):
     low, high = sorted((one, other))
@@ -125,6 +127,7 @@ def test_the_direction_is_not_the_other_way_round(quantifier):
 
 
 @EVERY
+@settings(max_examples=30)
 @given(CERTAINTIES, st.randoms(use_true_random=False))
 def test_rows_are_scored_on_their_own_to_the_last_bit(quantifier, certainties, random):
     """Permuted, alone or in any company: the same number, or an input at the threshold would flip."""
@@ -231,7 +234,8 @@ def test_names_that_are_listed_are_known_and_unique():
 
 
 @pytest.mark.parametrize(
-    "name", ["", "entropy", "max softmax", "token_likelihood", "token_likelihood_q", "token_likelihood_q2", "MaxSoftmax"]
+    "name",
+    ["", "entropy", "max softmax", "token_likelihood", "token_likelihood_q", "token_likelihood_q2", "MaxSoftmax"],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
     with pytest.raises(ConfigError, match=r"max_softmax|quantile"):

@@ -121,7 +121,9 @@ def test_a_token_may_be_listed_twice_for_one_label():
     assert score(LabelProbability({1: ["yes", "Yes"], 0: ["no"]}), 1, yes=0.5) == pytest.approx(0.5)
 
 
-@given(st.dictionaries(st.sampled_from(["yes", "pos", "no", "negative", "x", "y"]), st.floats(0.001, 0.16), min_size=1))
+@given(
+    st.dictionaries(st.sampled_from(["yes", "pos", "no", "negative", "x", "y"]), st.floats(0.001, 0.16), min_size=1)
+)
 def test_the_labels_share_at_most_all_of_the_mass(top):
     plain = [score(PLAIN, label, **top) for label in LABELS]
     assert sum(plain) <= sum(top.values()) + 1e-9

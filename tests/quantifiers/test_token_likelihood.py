@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,7 +75,7 @@ def test_the_aggregates_are_ordered_as_they_must_be(logprobs):
     assert least <= mean * slack
     assert mean <= quantiles[-1] * slack
     assert quantiles[0] == pytest.approx(least)
-    assert all(a <= b * slack for a, b in zip(quantiles, quantiles[1:], strict=False))
+    assert all(a <= b * slack for a, b in itertools.pairwise(quantiles))
 
 
 def test_half_precision_tokens_are_summed_in_full():
@@ -95,4 +97,6 @@ def test_every_quantile_comes_back_from_its_name(quantile):
 
 def test_names():
     assert TokenLikelihood("mean").name == "token_likelihood_mean"
-    assert [TokenLikelihood(q).name for q in (0.5, 1, 0, 0.1)] == [f"token_likelihood_q{q}" for q in ("0.5", 1, 0, "0.1")]
+    assert [TokenLikelihood(q).name for q in (0.5, 1, 0, 0.1)] == [
+        f"token_likelihood_q{q}" for q in ("0.5", 1, 0, "0.1")
+    ]

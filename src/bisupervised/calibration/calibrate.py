@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisupervised.calibration.targets import Target, describe
+from bisupervised.calibration.targets import LowestCost, Pair, Target, describe
 from bisupervised.calibration.thresholds import Thresholds
 from bisupervised.decision import accept
 from bisupervised.errors import InputError, ThresholdError
-from bisupervised.evaluation.system import bisupervised, system_figures
+from bisupervised.evaluation.system import bisupervised, local_only, remote_only, system_figures
 from bisupervised.records import AnyArray
 from bisupervised.table import Table
 
@@ -76,11 +76,12 @@ def calibrate_table(table: Table, target: Target, *, held_out: float = 0.5, seed
             "data_sha256": data_hash(table),
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
-        achieved=_achieved(judged, pair.local, pair.remote, held_out=bool(len(split.held_out))),
+        achieved=_achieved(judged, pair, target, held_out=bool(len(split.held_out))),
     )
 
 
-def _achieved(table: Table, local: float, remote: float, *, held_out: bool) -> dict[str, object]:
+def _achieved(table: Table, pair: Pair, target: Target, *, held_out: bool) -> dict[str, object]:
+    local, remote = pair
     figures = system_figures(bisupervised(table, local, remote))
     values: dict[str, object] = {"on": "held-out rows" if held_out else "the calibration rows themselves"}
     deferred = ~accept(table.local.confidences, local)
@@ -93,6 +94,10 @@ def _achieved(table: Table, local: float, remote: float, *, held_out: bool) -> d
             values[f"{name}_interval"] = [estimate.low, estimate.high]
     if not math.isnan(figures.false_alarm_rate):
         values["false_alarm_rate"] = figures.false_alarm_rate
+    if isinstance(target, LowestCost):
+        values["expected_cost"] = target.expected(figures)
+        alone = {"local_only": system_figures(local_only(table)), "remote_only": system_figures(remote_only(table))}
+        values |= {f"expected_cost_{name}": target.expected(one) for name, one in alone.items()}
     if not math.isnan(figures.cost_per_input.value):
         values["cost_per_input"] = figures.cost_per_input.value
     return values

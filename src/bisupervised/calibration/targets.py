@@ -18,6 +18,7 @@ from bisupervised.errors import InfeasibleTarget, InputError, TableError
 from bisupervised.evaluation.deferral_order import DeferralOrder
 from bisupervised.evaluation.request_accuracy import RequestAccuracyCurve, request_accuracy_curve
 from bisupervised.evaluation.supervised import system_false_alarm_threshold
+from bisupervised.evaluation.system import SystemFigures
 from bisupervised.records import BoolArray
 from bisupervised.table import Table
 
@@ -153,6 +154,15 @@ class LowestCost:
             )
         if self.points < 3:
             raise InputError(f"a grid needs at least 3 points, not {self.points}")
+
+    def expected(self, figures: SystemFigures) -> float:
+        """The expected cost per input of a system with these figures; NaN where they are not known."""
+        coverage, wrong = figures.coverage.value, 1.0 - figures.supervised_accuracy.value
+        return (
+            (self.error * coverage * wrong if coverage else 0.0)
+            + self.abstention * (1.0 - coverage)
+            + self.request * figures.request_rate.value
+        )
 
     def choose(self, rows: Table) -> Pair:
         rows = _labelled(rows)

@@ -61,6 +61,7 @@ class Thresholds:
     def save(self, path: str | Path) -> None:
         """Write the file, replacing it in one step."""
         path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(path.name + ".part")
         draft.write_text(self.to_toml(), encoding="utf-8")
         draft.replace(path)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bisupervised.cli.options import add_source, add_target, print_json, table_of, target_of
+from bisupervised.cli.options import add_source, add_target, cost, print_json, table_of, target_of
 from bisupervised.errors import InputError
 
 
@@ -22,6 +22,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--local-threshold", type=float, metavar="X", help="a 1st-level threshold to judge")
     parser.add_argument("--remote-threshold", type=float, metavar="X", help="a 2nd-level threshold to judge")
     add_target(parser)
+    parser.add_argument(
+        "--fallback-cost", type=cost, default=0.0, metavar="COST", help="what the fallback of a rejected input costs"
+    )
     parser.add_argument(
         "--report",
         type=Path,
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         held_out=args.held_out,
         seed=args.seed,
         abstention_cost=args.abstention_cost or 0.0,
+        fallback_cost=args.fallback_cost,
     )
     if args.json:
         print_json(evaluation_to_dict(assessment))

@@ -10,6 +10,7 @@ from typing import Any
 from bisupervised.config import Configured, load_config
 from bisupervised.errors import ConfigError, TableError
 from bisupervised.sources import read_columns
+from bisupervised.table import written
 
 _INPUT_COLUMNS = ("input", "text", "prompt", "x")
 
@@ -46,7 +47,11 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         raise TableError(f"{args.source} has no column {name}; it has: {', '.join(columns)}. See --input-column")
     stop = args.limit
     inputs = [cell.item() if hasattr(cell, "item") else cell for cell in columns[name][:stop]]
-    ids = [str(cell) for cell in columns["id"][:stop]] if "id" in columns else [str(n) for n in range(len(inputs))]
+    ids = (
+        [str(written(cell)) for cell in columns["id"][:stop]]
+        if "id" in columns
+        else [str(n) for n in range(len(inputs))]
+    )
     labels = list(columns["label"][:stop]) if "label" in columns else None
     return Inputs(inputs, ids, labels)
 

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bisupervised.calibration import BestAccuracy, LowestCost, RemoteEven, RequestBudget, Target
+from bisupervised.calibration import (
+    BestAccuracy,
+    FalseAlarmRate,
+    LowestCost,
+    RemoteEven,
+    RequestBudget,
+    Target,
+)
+from bisupervised.calibration.targets import TARGETS
 from bisupervised.errors import InputError
 from bisupervised.quantifiers import quantifier_by_name, quantifier_names
 from bisupervised.sources import read_table
@@ -40,8 +48,8 @@ def add_source(parser: argparse.ArgumentParser, *, two_files: bool = True) -> No
         help="what a column is called in your file, as in --columns local_confidence=score_a (may be repeated, "
         "or separated by commas)",
     )
-    parser.add_argument("--local-cost", type=float, metavar="COST", help="cost of one local prediction")
-    parser.add_argument("--remote-cost", type=float, metavar="COST", help="cost of one remote prediction")
+    parser.add_argument("--local-cost", type=cost, metavar="COST", help="cost of one local prediction")
+    parser.add_argument("--remote-cost", type=cost, metavar="COST", help="cost of one remote prediction")
     for level in ("local", "remote"):
         parser.add_argument(
             f"--{level}-quantifier",
@@ -80,25 +88,25 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("target", "what the thresholds are chosen for, on one part of the rows")
     group.add_argument(
         "--target",
-        choices=["remote-even", "best-accuracy", "request-budget", "lowest-cost"],
+        choices=[name.replace("_", "-") for name in TARGETS],
         help="remote-even (default): the fewest requests that are as accurate as the remote model alone",
     )
-    group.add_argument(
-        "--margin", type=float, default=0.0, metavar="SHARE", help="remote-even: accuracy to give up, as in 0.01"
-    )
+    group.add_argument("--margin", type=float, metavar="SHARE", help="remote-even: accuracy to give up, as in 0.01")
     group.add_argument(
         "--max-request-rate", type=float, metavar="SHARE", help="request budget: at most this share, as in 0.3"
     )
     group.add_argument(
         "--false-alarm-rate",
         type=float,
-        default=0.05,
         metavar="SHARE",
         help="2nd level: reject at most this share of the correct predictions (default 0.05; the paper's FPR)",
     )
     group.add_argument("--no-second-level", action="store_true", help="accept every remote prediction")
+    group.add_argument(
+        "--keep-local-threshold", type=float, metavar="X", help="false-alarm-rate: the 1st level's threshold"
+    )
     for what in ("error", "abstention", "request"):
-        group.add_argument(f"--{what}-cost", type=float, metavar="COST", help=f"lowest cost: of one {what}")
+        group.add_argument(f"--{what}-cost", type=cost, metavar="COST", help=f"lowest cost: of one {what}")
     parser.add_argument(
         "--held-out",
         type=float,
@@ -106,26 +114,65 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of rows that judge and do not choose (default 0.5)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split and of intervals (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the split and of intervals (default 0)")
     parser.add_argument("--objective", default="accuracy", help="accuracy (default), exact_match or macro_f1")
 
 
 def target_of(args: argparse.Namespace) -> Target:
-    """The target that the options name."""
-    false_alarm_rate = None if args.no_second_level else args.false_alarm_rate
-    costs = (args.error_cost, args.abstention_cost, args.request_cost)
+    """The target that the options name; an option that the target does not read is refused."""
     name = args.target or ("request-budget" if args.max_request_rate is not None else "remote-even")
-    if args.max_request_rate is not None and name != "request-budget":
-        raise InputError("--max-request-rate goes with --target request-budget")
+    _refuse_others(args, name)
+    rate = None if args.no_second_level else 0.05 if args.false_alarm_rate is None else args.false_alarm_rate
     if name == "request-budget":
-        if args.max_request_rate is None:
-            raise InputError("a request budget needs --max-request-rate, as in --max-request-rate 0.3")
-        return RequestBudget(args.max_request_rate, false_alarm_rate)
+        return RequestBudget(_needed(args, "max_request_rate", "a request budget", "0.3"), rate)
     if name == "lowest-cost":
-        if any(cost is None for cost in costs):
-            raise InputError("the lowest cost needs --error-cost, --abstention-cost and --request-cost")
-        return LowestCost(*costs)
-    return BestAccuracy(false_alarm_rate) if name == "best-accuracy" else RemoteEven(false_alarm_rate, args.margin)
+        error, abstention, request = (_needed(args, f"{what}_cost", "the lowest cost", "1.0") for what in _COSTS)
+        return LowestCost(error, abstention, request)
+    if name == "false-alarm-rate":
+        return FalseAlarmRate(0.05 if rate is None else rate, _needed(args, "keep_local_threshold", name, "0.9"))
+    return BestAccuracy(rate) if name == "best-accuracy" else RemoteEven(rate, args.margin or 0.0)
+
+
+_COSTS = ("error", "abstention", "request")
+#: Which targets read an option. An abstention's cost is also a price in `evaluate`.
+_READ_BY = {
+    "max_request_rate": ("request-budget",),
+    "margin": ("remote-even",),
+    "keep_local_threshold": ("false-alarm-rate",),
+    "false_alarm_rate": ("request-budget", "remote-even", "best-accuracy", "false-alarm-rate"),
+    "error_cost": ("lowest-cost",),
+    "request_cost": ("lowest-cost",),
+}
+
+
+def _refuse_others(args: argparse.Namespace, target: str) -> None:
+    for option, targets in _READ_BY.items():
+        if getattr(args, option) is not None and target not in targets:
+            raise InputError(f"--{option.replace('_', '-')} goes with --target {' or '.join(targets)}, not {target}")
+
+
+def _needed(args: argparse.Namespace, option: str, what: str, example: str) -> float:
+    value: float | None = getattr(args, option)
+    if value is None:
+        name = f"--{option.replace('_', '-')}"
+        raise InputError(f"{what} needs {name}, as in {name} {example}")
+    return value
+
+
+def cost(text: str) -> float:
+    """An option's value as a cost."""
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"a cost is a number from 0 on, not {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """An option's value as a seed."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 on, not {text}")
+    return value
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -12,10 +12,55 @@ if TYPE_CHECKING:
 def warnings_of(evaluation: Evaluation) -> list[str]:
     """Plain sentences on what the figures mean and a reader could overlook."""
     return [
+        *_few_rows(evaluation),
+        *_failures(evaluation),
         *_model_warnings(evaluation),
+        *_thresholds_out_of_range(evaluation),
         *(w for name, one in evaluation.supervisors.items() for w in _supervisor_warnings(name, one)),
         *_baseline_warnings(evaluation),
     ]
+
+
+FEW = 100
+
+
+def _few_rows(evaluation: Evaluation) -> list[str]:
+    if 0 < evaluation.n_labelled < FEW:
+        return [f"Only {evaluation.n_labelled} labelled rows: too few to act on. Look at the intervals."]
+    return []
+
+
+def _failures(evaluation: Evaluation) -> list[str]:
+    return [
+        f"{one.failed} of {evaluation.n} {name} calls failed ({one.failed / evaluation.n:.1%}). They are no correct "
+        f"answers, so they lower the {name} model's figures; where it did answer, it was right in "
+        f"{'an unknown share' if math.isnan(one.accuracy_answered) else f'{one.accuracy_answered:.3f}'}."
+        for name, one in evaluation.supervisors.items()
+        if one.failed
+    ]
+
+
+def _thresholds_out_of_range(evaluation: Evaluation) -> list[str]:
+    thresholds = {"local": evaluation.local_threshold, "remote": evaluation.remote_threshold}
+    found = []
+    for name, one in evaluation.supervisors.items():
+        threshold = thresholds[name]
+        if math.isfinite(threshold) and (threshold > one.highest or threshold < one.lowest):
+            found.append(
+                f"The {name} threshold {threshold:g} lies outside the {name} confidences, which go from "
+                f"{one.lowest:g} to {one.highest:g}: it trusts "
+                f"{'none' if threshold > one.highest else 'all'} of them."
+            )
+    return found
+
+
+def local_is_enough(evaluation: Evaluation) -> bool:
+    """Whether the local model is at least as accurate as the remote one, failed calls of the remote one aside."""
+    remote, local = evaluation.systems.get("remote_only"), evaluation.systems["local_only"].system_accuracy.value
+    if remote is None or not local >= remote.system_accuracy.value:
+        return False
+    figures = evaluation.supervisors.get("remote")
+    return figures is None or not figures.failed or local >= figures.accuracy_answered
 
 
 def _model_warnings(evaluation: Evaluation) -> list[str]:
@@ -23,7 +68,7 @@ def _model_warnings(evaluation: Evaluation) -> list[str]:
     if remote is None or math.isnan(remote.system_accuracy.value):
         return []
     local = evaluation.systems["local_only"].system_accuracy.value
-    if local >= remote.system_accuracy.value:
+    if local_is_enough(evaluation):
         return [
             f"The local model is at least as accurate as the remote one ({local:.3f} against "
             f"{remote.system_accuracy.value:.3f}): requests buy nothing on average, and AUC-RAC is not meaningful."

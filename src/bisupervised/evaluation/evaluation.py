@@ -60,6 +60,9 @@ class SupervisorFigures:
     distinct: int  #: how many different confidences there are; 1 is a constant supervisor
     missing: int  #: inputs without confidence
     failed: int  #: inputs for which the model gave no usable output
+    accuracy_answered: float  #: correct among the labelled inputs for which it did; NaN when there is none
+    lowest: float  #: the smallest and the
+    highest: float  #: largest finite confidence; NaN when there is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -305,6 +308,8 @@ def _supervisors(table: Table, cascade: Decided) -> dict[str, SupervisorFigures]
         deferred = cascade.requested[known]
         order = DeferralOrder.of(confidences)
         on_deferred = auroc(confidences[deferred], right[deferred]) if deferred.any() else NOT_KNOWN
+        answered = known & np.array([error is None for error in rows.errors], dtype=np.bool_)
+        finite = rows.confidences[np.isfinite(rows.confidences)]
         figures[name.value] = SupervisorFigures(
             auroc=auroc(confidences, right, order=order),
             auroc_deferred=on_deferred,
@@ -312,6 +317,9 @@ def _supervisors(table: Table, cascade: Decided) -> dict[str, SupervisorFigures]
             distinct=len(order.ends) - (1 if order.never else 0),
             missing=int(np.isnan(rows.confidences[rows.asked]).sum()),
             failed=int(sum(error is not None for error in rows.errors)),
+            accuracy_answered=float(correct[answered].mean()) if answered.any() else math.nan,
+            lowest=float(finite.min()) if len(finite) else math.nan,
+            highest=float(finite.max()) if len(finite) else math.nan,
         )
     return figures
 

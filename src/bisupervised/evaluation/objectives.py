@@ -15,7 +15,7 @@ import numpy as np
 
 from bisupervised.errors import InputError
 from bisupervised.records import AnyArray, FloatArray, IntArray
-from bisupervised.table import _written, is_missing
+from bisupervised.table import is_missing, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def exact_match(label: Any, prediction: Any) -> float:
 
 
 def _words(value: Any) -> str:
-    return " ".join(str(_written(value)).split()).casefold()
+    return " ".join(str(written(value)).split()).casefold()
 
 
 def macro_f1(labels: AnyArray, predictions: AnyArray) -> float:
@@ -88,7 +88,7 @@ def class_codes(*columns: AnyArray) -> list[IntArray]:
     numbers: dict[str, int] = {}
     return [
         np.array(
-            [-1 if is_missing(value) else numbers.setdefault(_written(value), len(numbers)) for value in column],
+            [-1 if is_missing(value) else numbers.setdefault(written(value), len(numbers)) for value in column],
             dtype=np.int64,
         )
         for column in columns

@@ -73,7 +73,7 @@ class LabelProbability:
             dtype=np.float64,
         )
 
-    def _score(self, prediction: Any, alternatives: Mapping[str, float]) -> float:
+    def _score(self, prediction: Any, alternatives: Mapping[str, Any]) -> float:
         if prediction is None or prediction not in self.labels or not alternatives:
             return float("nan")
         mass = dict.fromkeys(self.labels, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bisupervised.assessment import Assessment
+from bisupervised.evaluation.cautions import local_is_enough
 from bisupervised.evaluation.evaluation import Evaluation
 from bisupervised.evaluation.intervals import Estimate
 from bisupervised.evaluation.objectives import ACCURACY
@@ -37,7 +38,10 @@ def headline(assessment: Assessment) -> str:
 
 def second_line(assessment: Assessment) -> str:
     """What the second level does: how many inputs get no trusted answer, and how right the others are."""
-    ours = assessment.evaluation.systems["bisupervised"]
+    ours, remote = (assessment.evaluation.systems.get(name) for name in ("bisupervised", "remote_only"))
+    assert ours is not None
+    if remote is not None and not routes_are_recorded(assessment) and _local_is_enough(assessment.evaluation, remote):
+        return "Every input is answered, and no supervisor rejects any."
     if ours.coverage.value == 1.0:
         return "Every input gets a trusted answer."
     rejected = f"{percent(1.0 - ours.coverage.value)} of inputs get no trusted answer"
@@ -88,7 +92,7 @@ def _local_is_enough(evaluation: Evaluation, remote: SystemFigures) -> bool:
     each model is right where the other is wrong)."""
     local = evaluation.systems["local_only"].system_accuracy.value
     cascade = evaluation.systems["bisupervised"].system_accuracy
-    return local >= remote.system_accuracy.value and not cascade.low > local
+    return local_is_enough(evaluation) and not cascade.low > local
 
 
 def _local_alone(evaluation: Evaluation, remote: SystemFigures) -> str:
