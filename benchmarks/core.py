@@ -238,6 +238,5 @@ def main() -> None:
         benchmark()
 
 
-
 if __name__ == "__main__":
     main()

@@ -96,9 +96,13 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.rows: list[tuple[Outcome, Any]] = []
+        self.stored = 0  #: how many rows the last flush stored for good
 
     def write(self, outcomes: Iterable[Outcome], inputs: Iterable[Any]) -> None:
         self.rows.extend(zip(outcomes, inputs, strict=True))
+
+    def flush(self) -> None:
+        self.stored = len(self.rows)
 
     @property
     def ids(self) -> list[str]:

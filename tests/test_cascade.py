@@ -509,7 +509,8 @@ def test_costs_are_the_models_own_else_the_levels_and_not_known_stays_not_known(
 
 @DRIVERS
 def test_without_a_cost_a_model_at_hand_costs_nothing_and_one_behind_a_network_is_not_known(ask):
-    with system([0.9, 0.1], [0.9, 0.9]) as running:
+    levels = [level(FakeModel(recorded(confidences)), cost=None) for confidences in ([0.9, 0.1], [0.9, 0.9])]
+    with BiSupervised(*levels) as running:
         kept, deferred = ask(running, 0), ask(running, 1)
     assert (kept.cost, deferred.local_cost) == (0.0, 0.0)
     assert np.isnan(deferred.remote_cost)
@@ -633,6 +634,30 @@ def test_inputs_that_wait_get_one_final_outcome_each():
         assert running.fallback is fallback
     assert sorted(log.ids) == sorted("abcde" + "bcde" + "bcde" + "e")
     assert all(outcome.id == "abcde"[x] for outcome, x in log.rows)
+
+
+def test_an_input_leaves_the_queue_only_when_its_outcome_is_stored_for_good():
+    class Watchful(FakeQueue):
+        def done(self, id_: str) -> None:
+            assert id_ in log.ids[: log.stored]
+            super().done(id_)
+
+    log, queue = FakeLog(), Watchful()
+    with system([0.1, 0.1], [0.2, 0.2], HandOver(queue), log=log) as running:
+        running.predict_many([0, 1])
+        log.rows.clear()
+        running.replay_pending(queue)
+    assert queue.waiting() == []
+
+
+def test_an_input_that_fails_again_is_logged_as_still_waiting():
+    log, queue = FakeLog(), FakeQueue()
+    with system([0.1], [0.9], HandOver(queue), log=log, raises={0: ModelTimeout("1 s")}) as running:
+        running.predict(0)
+        again = running.replay_pending(queue)[0]
+    assert (again.fallback, again.answered) == ("queue", False)
+    assert [outcome.fallback for outcome, _ in log.rows] == ["queue", "queue"]
+    assert queue.waiting()[0].outcome.fallback is None, "as it was when it was handed over"
 
 
 def test_inputs_that_wait_are_asked_in_the_systems_own_loop():

@@ -86,7 +86,7 @@ def test_calibrate_writes_thresholds_that_evaluate_judges_on_the_rows_held_out(
         (["evaluate", "{rows}", "--target", "false-alarm-rate"], "--keep-local-threshold"),
         (["calibrate", "{rows}", "--out", "/proc/thresholds.toml"], "cannot read or write"),
         (["evaluate", "{rows}", "--report", "/proc/report"], "cannot read or write"),
-        (["evaluate", "{rows}", "--columns", "local_latency_s=remote_confidence,local_cost=id"], "local_cost, row 0"),
+        (["evaluate", "{rows}", "--columns", "local_latency_s=remote_confidence,local_cost=id"], "local_cost, row 1"),
         (["evaluate", "{rows}", "--max-request-rate", "30"], "write 30 % as 0.3"),
         (["evaluate", "{rows}", "--remote-threshold", "0.5"], "goes with --local-threshold"),
         (["evaluate", "{rows}", "--local-threshold", "nan"], "NaN"),
@@ -199,6 +199,52 @@ def test_predict_and_record_write_the_one_table(tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["resumed"] == 2
     assert main(["evaluate", str(tmp_path / "r.jsonl"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 3
+
+
+def test_nothing_is_asked_when_the_answers_could_not_be_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = tmp_path / "inputs.csv"
+    inputs.write_text("id,text\n1,good film\n")
+    settings = ["--config", str(config(tmp_path))]
+    for command in ("predict", "record"):
+        assert main([command, str(inputs), *settings, "--out", str(tmp_path / "out.xyz")]) == 2
+        assert ".csv, .jsonl, .parquet" in capsys.readouterr().err
+    kept = tmp_path / "kept.csv"
+    kept.write_text("paid for")
+    assert main(["record", str(inputs), *settings, "--out", str(kept)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert kept.read_text() == "paid for"
+
+
+def test_predict_without_a_file_prints_its_answers_and_labels_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bisupervised import read_table
+
+    inputs = tmp_path / "inputs.csv"
+    inputs.write_text("text,label\ngood film,pos\nbad film,neg\n")
+    path = config(tmp_path)
+    path.write_text(path.read_text() + "[cascade.log]\npath = 'log.db'\n")
+    for _ in range(2):  # rows without ids of their own get new ones: a second run is no repetition
+        assert main(["predict", str(inputs), "--config", str(path)]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [(row["answer"], row["route"]) for row in rows] == [("pos", "local"), ("neg", "remote")]
+    table = read_table(tmp_path / "log.db")
+    assert table.labels.tolist() == ["pos", "neg"] * 2
+    assert table.extra["answer"].tolist() == ["pos", "neg"] * 2
+
+
+def test_predict_exits_1_when_the_remote_model_never_answers(tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.csv"
+    inputs.write_text("id,text\n1,good film\n2,bad film\n")
+    path = config(tmp_path)
+    path.write_text(
+        path.read_text().split("[cascade.remote]")[0]
+        + "[cascade.remote]\nmodel = 'openai'\nmodel_name = 'm'\nbase_url = 'http://127.0.0.1:9/v1'\n"
+        + "quantifier = 'token_likelihood_min'\n"
+    )
+    assert main(["predict", str(inputs), "--config", str(path), "--json"]) == 1
 
 
 def test_doctor_says_what_the_models_really_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,9 +40,8 @@ def test_the_readme_shows_the_test_command_that_ci_runs() -> None:
 
 def test_every_setting_is_documented_and_the_example_file_is_toml() -> None:
     page = (ROOT / "docs" / "how-to" / "configuration.md").read_text()
-    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert example is not None
-    assert tomllib.loads(example[1])["cascade"][0]["name"] == "reviews"
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert [tomllib.loads(example)["cascade"][0]["name"] for example in examples] == ["smallest", "reviews"]
     settings = set(config._LEVEL_KEYS) | {key for _, keys in config._MODELS.values() for key in keys}
     missing = sorted(key for key in settings | set(config._MODELS) if f"`{key}`" not in page)
     assert missing == []

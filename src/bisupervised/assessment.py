@@ -101,7 +101,9 @@ def evaluate(
         abstention_cost=abstention_cost + fallback_cost,
         seed=seed,
     )
-    if sentence:
+    if "optimistic" in sentence:
+        evaluation = replace(evaluation, warnings=[sentence, *evaluation.warnings])
+    elif sentence:
         evaluation = replace(evaluation, notes=[sentence, *evaluation.notes])
     return Assessment(evaluation, thresholds, sentence, judged)
 

@@ -21,7 +21,7 @@ import numpy as np
 from bisupervised.calls import BoundedCalls, as_coroutine, call_plainly
 from bisupervised.decision import route
 from bisupervised.errors import EvidenceError, InputError, PredictionRejected
-from bisupervised.fallback import AnyFallback, Pending, Raise, as_fallback
+from bisupervised.fallback import AnyFallback, HandOver, Pending, Raise, as_fallback
 from bisupervised.models.port import Model
 from bisupervised.outcomes import join_outcomes, outcome_of, outcomes_of, settling
 from bisupervised.portal import Portal
@@ -165,6 +165,9 @@ class Log(Protocol):
 
     def write(self, outcomes: Iterable[Outcome], inputs: Iterable[Any]) -> None:
         """Store one row for each outcome; an outcome whose id waits in a queue replaces that row."""
+
+    def flush(self) -> None:
+        """Return when everything written so far is stored for good."""
 
 
 class PendingQueue(Protocol):
@@ -332,18 +335,27 @@ class BiSupervised:
     def replay_pending(self, queue: PendingQueue, *, max_concurrency: int = 16) -> Outcomes:
         """Ask again about the inputs that wait in a queue, under their own ids: one final outcome each.
 
-        An input whose remote call fails again stays in the queue; every other one leaves it, with the fallback
-        `Raise` standing in for queueing it once more.
+        An input whose remote call fails again stays in the queue; every other one leaves it once its outcome is
+        stored for good, and a rejected one is marked as with `Raise`.
         """
         waiting = list(queue.waiting())
-        again = BiSupervised(self.local, self.remote, Raise(), log=self.log)
+        again = BiSupervised(self.local, self.remote, HandOver(_StillThere(), only_failures=True), log=self.log)
         inputs, ids = [item.x for item in waiting], [item.id for item in waiting]
         # In this system's loop, where its models' connections are.
         outcomes = self._portal.run(again.apredict_many(inputs, ids=ids, max_concurrency=max_concurrency))
+        if self.log is not None:
+            self.log.flush()
         for id_, reason in zip(outcomes.ids, outcomes.reasons, strict=True):
             if reason is not Reason.FAILED:
                 queue.done(id_)
         return outcomes
+
+
+class _StillThere:
+    """The queue of inputs that are in it already."""
+
+    def put(self, item: Pending, /) -> None:
+        """Leave it where it is."""
 
 
 def _listed(inputs: Any) -> Sequence[Any]:

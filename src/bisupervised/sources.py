@@ -21,6 +21,7 @@ from bisupervised.quantifiers import Quantifier
 from bisupervised.records import AnyArray
 from bisupervised.table import Table, is_missing_cell, join_tables
 
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 #: What the paper's published files call the table's columns; understood where two files are joined.
 PAPER_COLUMNS = {
     "index": "id",

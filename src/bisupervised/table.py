@@ -467,10 +467,10 @@ class _Reader:
                 try:
                     numbers[row] = float(value)
                 except ValueError:
-                    self.problems.append(f"{name}, row {row}: {value!r} is not a number{_hint(value)}")
+                    self.problems.append(f"{name}, row {row + 1}: {value!r} is not a number{_hint(value)}")
                     return None
             except (TypeError, ValueError):
-                self.problems.append(f"{name}, row {row}: {value!r} is not a number{_hint(value)}")
+                self.problems.append(f"{name}, row {row + 1}: {value!r} is not a number{_hint(value)}")
                 return None
         return numbers
 

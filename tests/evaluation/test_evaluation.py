@@ -151,7 +151,7 @@ def test_a_cascade_worse_than_its_baselines_is_told() -> None:
     local = rng.random(n)
     left, right = rng.random(n) < 0.1 + 0.9 * local, rng.random(n) < 0.3
     evaluation = evaluate_at(a_table(local, left, rng.random(n), right), 0.9, 0.1)
-    assert warned(evaluation, "not shown to beat the local model alone under its supervisor at the same coverage")
+    assert warned(evaluation, "is worse than the local model alone under its supervisor at about the same coverage")
     assert evaluation.supervised_versus["local_only_supervised"].high < 0
 
 

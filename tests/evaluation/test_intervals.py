@@ -103,14 +103,21 @@ def test_the_bootstrap_pairs_its_columns_and_repeats_by_seed() -> None:
     assert not np.array_equal(one, bootstrap_of_sums(columns, lambda s: s, resamples=50, seed=4))
 
 
-def test_the_bootstrap_in_blocks_draws_every_resample() -> None:
-    n = 300_000  # 13 resamples a block
-    columns = np.ones((n, 1))
-    columns[: n // 2] = 0.0
-    low, high = bootstrap_of_sums(columns, lambda sums: sums / n, resamples=40)
-    half = Z95 * 0.5 / math.sqrt(n)
-    assert (low[0], high[0]) == pytest.approx((0.5 - half, 0.5 + half), abs=half)
-    assert low[0] < 0.5 < high[0]
+@pytest.mark.parametrize("n", [19_000, 300_000])
+def test_the_bootstrap_of_many_rows_in_blocks_or_in_groups_keeps_the_variance(n: int) -> None:
+    columns = np.sort(np.random.default_rng(n).random(n) ** 3)[:, None]  # sorted: groups of neighbours would be wrong
+    low, high = bootstrap_of_sums(columns, lambda sums: sums / n, resamples=1500)
+    expected = mean(columns[:, 0])
+    assert high[0] - low[0] == pytest.approx(expected.high - expected.low, rel=0.1)
+    assert (low[0] + high[0]) / 2 == pytest.approx(expected.value, abs=(high[0] - low[0]) / 6)
+
+
+def test_a_statistic_that_some_resamples_do_not_have_is_left_out_of_them() -> None:
+    columns = np.array([[1.0, 0.0], [1.0, 1.0]])
+    low, high = bootstrap_of_sums(columns, lambda sums: np.column_stack([sums[:, 0] / sums[:, 1], sums[:, 0] / 0.0]))
+    assert (low[0], high[0]) == (1.0, 2.0)  # a quarter of the resamples divide by 0
+    assert math.isnan(low[1])
+    assert math.isnan(high[1])
 
 
 def test_the_bootstrap_of_an_objective_is_paired_and_near_the_analytic_interval() -> None:

@@ -84,6 +84,10 @@ def test_the_operating_points_are_the_best_of_all_thresholds(made: tuple) -> Non
     else:
         assert np.isposinf(local).any()
         assert (point.request_rate, math.isnan(point.local_threshold)) == (1.0, True)
+    for margin in (0.1, 0.5):
+        near = [r for r, a in found.items() if a >= right.mean() - margin - 1e-9]
+        if near:
+            assert curve.remote_even(margin).request_rate == pytest.approx(min(near))
     for budget in (0.0, 0.1, 1 / 3, 0.5, 0.99, 1.0):
         within = [r for r in found if r <= budget + 1e-9]
         point = curve.within_budget(budget)

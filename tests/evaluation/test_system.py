@@ -15,10 +15,11 @@ from bisupervised.evaluation.system import (
     local_only,
     paired_difference,
     remote_only,
+    with_bootstrap,
 )
 from bisupervised.records import Route
 from bisupervised.table import Table
-from evaluation.made import a_level, a_table
+from evaluation.made import a_level, a_table, random_rows
 
 NAN, INF = float("nan"), float("inf")
 
@@ -142,3 +143,23 @@ def test_a_level_of_no_rows_is_refused_nowhere_but_counted_as_nothing() -> None:
     empty = a_table([], [], [], [])
     assert len(a_level([])) == 0
     assert len(bisupervised(empty, 0.5, 0.5).routes) == 0
+
+
+def test_ratios_have_the_intervals_of_the_bootstrap_over_rows() -> None:
+    local, left, remote, right = random_rows(800, seed=5)
+    table = a_table(local, left, remote, right)
+    table = replace(table, local=replace(table.local, cost=np.ones(800)), remote=replace(table.remote, cost=local))
+    decided = bisupervised(table, 0.5, 0.4)
+    found = with_bootstrap(system_figures(decided), decided).bootstrap
+    rng = np.random.default_rng(11)
+    values: dict[str, list[float]] = {name: [] for name in found}
+    for _ in range(1500):
+        drawn = system_figures(bisupervised(table.take(rng.integers(0, 800, 800)), 0.5, 0.4))
+        for name, series in values.items():
+            beta = name.removeprefix("s_beta_")
+            series.append(drawn.s_beta[beta] if beta in drawn.s_beta else getattr(drawn, name))
+    assert set(found) == {"false_alarm_rate", "s_beta_0.5", "s_beta_1", "s_beta_2", "cost_per_correct_answer"}
+    for name, series in values.items():
+        low, high = np.quantile(series, [0.025, 0.975])
+        assert found[name].low == pytest.approx(low, abs=(high - low) / 10), name
+        assert found[name].high == pytest.approx(high, abs=(high - low) / 10), name

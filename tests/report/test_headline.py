@@ -87,7 +87,7 @@ def test_another_objective_takes_the_place_of_accuracy() -> None:
     ("assessment", "expected"),
     [
         (full(), "6.4 % of inputs get no trusted answer; supervised accuracy of the others is .922 [.903, .938]."),
-        (evaluate(columns(), (0.5, -INF)), "Every input gets a trusted answer."),
+        (evaluate(columns(), (0.5, -INF)), "There is no 2nd level: every remote answer is accepted."),
         (evaluate(columns(), (INF, INF)), "100 % of inputs get no trusted answer."),
     ],
 )

@@ -156,12 +156,13 @@ def _facts(result: Any) -> list[str]:
 
 
 def _print(result: Any, files: list[Path], seconds: float) -> None:
+    from bisupervised.report.headline import headline
     from bisupervised.report.text import print_report
 
     print_report(result.assessment)
     for line in [*_facts(result), *result.notes, result.price_note, result.citation]:
         print(line)
-    print(f"\ndone in {seconds:.0f} s")
+    print(f"\n{headline(result.assessment)}.\n\ndone in {seconds:.0f} s")
     *others, report = files
     for file in others:
         print(f"{file.stem:>17}: {file}")

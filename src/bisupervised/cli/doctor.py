@@ -111,15 +111,22 @@ async def _ask(level: Any, x: str) -> dict[str, Any]:
 
 
 def _print(findings: dict[str, Any]) -> None:
+    if "cascades" in findings:
+        _print_cascades(findings)
+        return
     installation = findings["installation"]
     for name in ("bisupervised", "python", "numpy", "sqlite"):
         print(f"{name:>14}: {installation[name]}")
     for extra, state in installation["extras"].items():
         print(f"{'[' + extra + ']':>14}: {state}")
-    for cascade, levels in findings.get("cascades", {}).items():
+
+
+def _print_cascades(findings: dict[str, Any]) -> None:
+    for cascade, levels in findings["cascades"].items():
         for level, finding in levels.items():
-            mark = "ok" if finding["ok"] else "PROBLEM"
-            details = {key: value for key, value in finding.items() if key != "ok"}
-            print(f"{cascade}, {level}: {mark}: " + ", ".join(f"{key} {value}" for key, value in details.items()))
+            print(f"{cascade}, {level}: {'ok' if finding['ok'] else 'PROBLEM'}")
+            for key, value in finding.items():
+                if key not in ("ok", "called"):
+                    print(f"{key:>14}: {value}")
     if not findings["ok"]:
         print("something is wrong: see PROBLEM above", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bisupervised.config import Configured, load_config
 from bisupervised.errors import ConfigError, TableError
-from bisupervised.sources import read_columns
+from bisupervised.sources import TABLE_SUFFIXES, read_columns
 from bisupervised.table import written
 
 _INPUT_COLUMNS = ("input", "text", "prompt", "x")
@@ -20,7 +20,7 @@ class Inputs:
     """n inputs with their ids, and labels where the file has them."""
 
     inputs: list[Any]
-    ids: list[str]
+    ids: list[str] | None  #: None: the file has none
     labels: list[Any] | None
 
 
@@ -44,16 +44,27 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     columns = read_columns(args.source)
     name = args.input_column or next((name for name in _INPUT_COLUMNS if name in columns), "id")
     if name not in columns:
-        raise TableError(f"{args.source} has no column {name}; it has: {', '.join(columns)}. See --input-column")
+        raise TableError(
+            f"{args.source} has no column of inputs that I know; it has: {', '.join(columns)}. Name it, as in "
+            f"--input-column {next(iter(columns))}"
+        )
     stop = args.limit
     inputs = [cell.item() if hasattr(cell, "item") else cell for cell in columns[name][:stop]]
-    ids = (
-        [str(written(cell)) for cell in columns["id"][:stop]]
-        if "id" in columns
-        else [str(n) for n in range(len(inputs))]
-    )
+    ids = [str(written(cell)) for cell in columns["id"][:stop]] if "id" in columns else None
     labels = list(columns["label"][:stop]) if "label" in columns else None
     return Inputs(inputs, ids, labels)
+
+
+def check_out(path: Path | None) -> None:
+    """Refuse a file that could not be written, before a model is asked about anything."""
+    if path is None:
+        return
+    if path.suffix not in TABLE_SUFFIXES:
+        raise TableError(f"{path}: tables are written as {', '.join(TABLE_SUFFIXES)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    probe = path.with_name(path.name + ".part")
+    probe.touch()
+    probe.unlink()
 
 
 def configured(args: argparse.Namespace) -> Configured:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bisupervised.cli.inputs import Inputs, add_inputs, configured, read_inputs
+from bisupervised.cli.inputs import Inputs, add_inputs, check_out, configured, read_inputs
 from bisupervised.cli.options import print_json
+from bisupervised.errors import TableError
 from bisupervised.table import Table
 
 
@@ -23,6 +24,7 @@ def add_parser(commands: Any) -> None:
     add_inputs(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".csv, .jsonl or .parquet")
     parser.add_argument("--resume", action="store_true", help="keep the rows that FILE already holds")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
     parser.add_argument("--json", action="store_true", help="the summary as JSON")
     parser.set_defaults(run=run)
 
@@ -31,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
     from bisupervised.recording import join_recorded
     from bisupervised.sources import read_table, write_table
 
+    check_out(args.out)
+    if args.out.exists() and not (args.resume or args.overwrite):
+        raise TableError(f"{args.out} is there already: --resume keeps its rows and goes on, --overwrite replaces it")
     rows = read_inputs(args)
     parts: list[Table] = []
     if args.resume and args.out.exists():
@@ -73,11 +78,12 @@ def _record(args: argparse.Namespace, rows: Inputs, parts: list[Table]) -> None:
 
 
 def _without(rows: Inputs, known: set[str]) -> Inputs:
-    keep = [row for row, id_ in enumerate(rows.ids) if id_ not in known]
+    ids = [str(row) for row in range(len(rows.inputs))] if rows.ids is None else rows.ids
+    keep = [row for row, id_ in enumerate(ids) if id_ not in known]
     return replace(
         rows,
         inputs=[rows.inputs[row] for row in keep],
-        ids=[rows.ids[row] for row in keep],
+        ids=[ids[row] for row in keep],
         labels=None if rows.labels is None else [rows.labels[row] for row in keep],
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bisupervised.evaluation.evaluation import Evaluation, SupervisorFigures
+    from bisupervised.evaluation.intervals import Estimate
 
 
 def warnings_of(evaluation: Evaluation) -> list[str]:
@@ -108,17 +109,21 @@ _BASELINES = {
 }
 
 
+def _compared(difference: Estimate) -> str:
+    return "is worse than" if difference.high < 0.0 else "is not shown to beat"
+
+
 def _baseline_warnings(evaluation: Evaluation) -> list[str]:
     found = []
     cascade = evaluation.systems["bisupervised"]
     for name, difference in evaluation.supervised_versus.items():
-        if math.isnan(difference.value) or difference.low > 0.0:
+        if math.isnan(difference.low) or difference.low > 0.0:
             continue
         if name == "remote_only_supervised" and cascade.request_rate.value < 1.0 and difference.high >= 0.0:
             continue  # as right as remote-only with fewer requests is what the cascade is for
         baseline = evaluation.systems[name]
         found.append(
-            f"The cascade is not shown to beat {_BASELINES[name]} at the same coverage: supervised accuracy "
+            f"The cascade {_compared(difference)} {_BASELINES[name]} at about the same coverage: supervised accuracy "
             f"{cascade.supervised_accuracy.value:.3f} against {baseline.supervised_accuracy.value:.3f} at coverage "
             f"{baseline.coverage.value:.3f} with {baseline.request_rate.value:.0%} requests (difference "
             f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}])."

@@ -75,6 +75,9 @@ class CurveFigures:
     best: OperatingPoint
     oracle_rates: FloatArray
     oracle_accuracy: FloatArray  #: NaN for scored objectives
+    #: mean cost and latency per input at each point of `curve`, the deferred inputs' own added up; NaN: not known
+    cost_per_input: FloatArray
+    latency_s: FloatArray
     captured_gain: float  #: share of the oracle's area above random deferral that the supervisor captures
 
 
@@ -289,7 +292,16 @@ def _curves(table: Table, objective: Objective | None, notes: list[str]) -> Curv
     rates = np.linspace(0.0, 1.0, 201)
     # The oracle is one of accuracy: no objective over all predictions at once has a best order.
     oracle = np.full(201, np.nan) if isinstance(objective, Scored) else oracle_curve(rates, left, right)
-    return CurveFigures(curve, area, curve.remote_even(), curve.best(), rates, oracle, captured)
+    cost = _along(curve, order, rows.local.cost, rows.remote.cost)
+    latency = _along(curve, order, system.latency_of(rows.local), system.latency_of(rows.remote))
+    return CurveFigures(curve, area, curve.remote_even(), curve.best(), rates, oracle, cost, latency, captured)
+
+
+def _along(curve: RequestAccuracyCurve, order: DeferralOrder, local: FloatArray, remote: FloatArray) -> FloatArray:
+    """The mean over all inputs of local plus, for the deferred ones, remote, at each point of the curve."""
+    rates = np.concatenate([[0.0], order.ends / len(order)])
+    spent = float(np.mean(local)) + order.totals(remote) / len(order)
+    return np.asarray(np.interp(curve.request_rates, rates, spent))
 
 
 def _as_flags(correct: FloatArray) -> AnyArray:

@@ -27,9 +27,8 @@ def explorer_points(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The attainable points of the curve, at most about 400, and that of the evaluated thresholds, in the words
     that the page shows.
 
-    Each has its numbers `x` (request rate) and `y` (system accuracy) besides. Mean cost and latency at a request
-    rate are those of the local model plus that share of the remote model's; where a mean is not known, no point
-    has it.
+    Each has its numbers `x` (request rate) and `y` (system accuracy) besides. Mean cost and latency add up
+    those of the very inputs that are deferred; where a mean is not known, no point has it.
     """
     if evaluation.curves is None:
         return []
@@ -42,15 +41,18 @@ def explorer_points(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _words(evaluation: Evaluation, point: OperatingPoint, remote_only: float) -> dict[str, Any]:
-    local, remote = (evaluation.systems[name] for name in ("local_only", "remote_only"))
     words = {
         "request_rate": percent(point.request_rate),
         "rule": threshold_rule(point.local_threshold),
         "system_accuracy": share(point.system_accuracy),
         "versus_remote_only": share(point.system_accuracy - remote_only, signed=True),
     }
-    cost = local.cost_per_input.value + point.request_rate * remote.cost_per_input.value
-    latency = local.latency.mean.value + point.request_rate * remote.latency.mean.value
+    curves = evaluation.curves
+    assert curves is not None
+    cost, latency = (
+        float(np.interp(point.request_rate, curves.curve.request_rates, along))
+        for along in (curves.cost_per_input, curves.latency_s)
+    )
     if not math.isnan(cost):
         words["cost"] = amount(cost)
     if not math.isnan(latency):

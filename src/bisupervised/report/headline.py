@@ -42,6 +42,8 @@ def second_line(assessment: Assessment) -> str:
     assert ours is not None
     if remote is not None and not routes_are_recorded(assessment) and _local_is_enough(assessment.evaluation, remote):
         return "Every input is answered, and no supervisor rejects any."
+    if assessment.evaluation.remote_threshold == -math.inf:
+        return "There is no 2nd level: every remote answer is accepted."
     if ours.coverage.value == 1.0:
         return "Every input gets a trusted answer."
     rejected = f"{percent(1.0 - ours.coverage.value)} of inputs get no trusted answer"

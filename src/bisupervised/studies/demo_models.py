@@ -57,7 +57,7 @@ class LocalReviewModel:
     It times every review by itself, so that a latency is what a single request would see and no share of a batch.
     """
 
-    name: ClassVar[str] = "2,000 words, first 100"
+    name: ClassVar[str] = "a linear model over 2,000 words, of the first 100 of a review"
     provides: ClassVar[frozenset[Evidence]] = frozenset({Evidence.PROBABILITIES})
     max_batch: ClassVar[int | None] = None
 
