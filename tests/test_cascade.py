@@ -481,6 +481,30 @@ def test_a_deferred_input_pays_the_time_of_both_models(ask):
     assert kept.latency_s < 0.06
 
 
+class _SlowlyGiven(GivenConfidence):
+    """Takes a while to judge."""
+
+    def __call__(self, output):
+        time.sleep(0.02)
+        return output.confidences
+
+
+@DRIVERS
+@pytest.mark.parametrize("slow", ["local", "remote"])
+def test_each_supervisors_time_is_its_own_levels(ask, slow):
+    levels = {
+        name: Level(
+            FakeModel(recorded([confidence])), Supervisor(_SlowlyGiven() if name == slow else GivenConfidence(), 0.5)
+        )
+        for name, confidence in (("local", 0.1), ("remote", 0.9))
+    }
+    with BiSupervised(levels["local"], levels["remote"]) as running:
+        outcome = ask(running, 0)
+    assert (outcome.local_supervisor_s >= 0.019) == (slow == "local")
+    assert (outcome.remote_supervisor_s >= 0.019) == (slow == "remote")
+    assert outcome.latency_s >= 0.019
+
+
 def _costs(local_cost: Any, remote_cost: Any, **of_remote: Any) -> Callable[..., BiSupervised]:
     def column(cost: Any) -> Any:
         return None if cost is None else np.array([cost, cost, cost])

@@ -382,7 +382,7 @@ def test_token_lists_of_one_length_are_no_matrix(tokens):
 @pytest.mark.parametrize("cell", ["[-0.5", "high", '["a"]', '{"a": 1}'])
 def test_token_log_probabilities_that_are_no_list_are_refused_with_their_row(cell):
     message = refused(remote_confidence=None, remote_token_logprobs=["[-1]", cell, ""])
-    assert "remote_token_logprobs, row 1" in message
+    assert "remote_token_logprobs, row 2" in message
 
 
 def test_evidence_that_breaks_its_contract_is_refused_and_named():
@@ -433,19 +433,19 @@ def test_a_missing_confidence_column_is_named_with_what_there_is_and_what_to_do(
 @pytest.mark.parametrize(
     ("column", "cells", "said"),
     [
-        ("local_confidence", [0.5, "high", 0.1], "row 1: 'high' is not a number"),
-        ("local_confidence", ["0,5", 0.1, 0.2], "row 0: '0,5' is not a number"),
-        ("local_confidence", [[0.5], 0.1, 0.2], "row 0: [0.5] is not a number"),
+        ("local_confidence", [0.5, "high", 0.1], "row 2: 'high' is not a number"),
+        ("local_confidence", ["0,5", 0.1, 0.2], "row 1: '0,5' is not a number (decimal commas are not understood"),
+        ("local_confidence", [[0.5], 0.1, 0.2], "row 1: [0.5] is not a number"),
         ("local_confidence", [1j, 0.1, 0.2], "is not a number"),
         ("local_confidence", np.array(["2020-01-01"] * 3, dtype="M8[D]"), "is not a number"),
         ("remote_latency_s", [0.1, INF, 0.2], "1 values are infinite"),
         ("remote_latency_s", [0.1, -1, 0.2], "1 values lie outside [0, inf]"),
         ("remote_supervisor_s", [-1, -1, 0.2], "2 values lie outside [0, inf]"),
-        ("remote_cost", [0.1, "free", 0.2], "row 1: 'free' is not a number"),
+        ("remote_cost", [0.1, "free", 0.2], "row 2: 'free' is not a number"),
         ("remote_cost", [0.1, -0.1, 0.2], "1 values lie outside [0, inf]"),
         ("local_correct", [0, 2, 1], "1 values lie outside [0, 1]"),
         ("local_correct", [0, -1, 100], "2 values lie outside [0, 1]"),
-        ("local_proba_ham", [0.5, "x", 0.1], "row 1: 'x' is not a number"),
+        ("local_proba_ham", [0.5, "x", 0.1], "row 2: 'x' is not a number"),
     ],
 )
 def test_cells_that_cannot_be_read_are_named_with_their_column(column, cells, said):
@@ -470,10 +470,10 @@ def test_every_problem_is_told_at_once():
     )
     for part in (
         "repeat an id",
-        "local_confidence, row 0",
+        "local_confidence, row 1",
         "no remote_confidence",
         "local_correct",
-        "remote_cost, row 0",
+        "remote_cost, row 1",
     ):
         assert part in message
 
@@ -598,8 +598,9 @@ def tables(draw: st.DrawFn) -> Table:
     if draw(st.booleans()) or any(f"{name}_proba_ham" in named for name in LevelName):
         named["local_correct"] = named["remote_correct"] = np.ones(n)  # else no prediction may be a label: refused
     else:
+        known = next((row for row, label in enumerate(named["label"]) if label is not None), 0)
         for name in LevelName:
-            named[f"{name}_prediction"][0] = named["label"][0]
+            named[f"{name}_prediction"][known] = named["label"][known]
     return Table.from_columns(named)
 
 

@@ -398,7 +398,7 @@ class _Reader:
                 parsed = json.loads(value) if isinstance(value, str) and value else value
                 rows[row] = None if is_missing_cell(parsed) else np.asarray(parsed, dtype=np.float64)
             except (ValueError, TypeError) as error:
-                self.problems.append(f"{name}_token_logprobs, row {row}: not a JSON list of numbers ({error})")
+                self.problems.append(f"{name}_token_logprobs, row {row + 1}: not a JSON list of numbers ({error})")
                 return None
         return rows
 
