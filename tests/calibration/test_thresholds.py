@@ -81,7 +81,9 @@ def test_numbers_of_numpy_become_plain_numbers() -> None:
 def test_a_target_without_a_2nd_level_keeps_its_id(tmp_path: Path) -> None:
     made = Thresholds(0.5, -INF, describe(RequestBudget(0.3, false_alarm_rate=None)))
     made.save(tmp_path / "t.toml")
-    assert Thresholds.load(tmp_path / "t.toml").id == made.id
+    again = Thresholds.load(tmp_path / "t.toml")
+    assert again.id == made.id
+    assert again.target == {"name": "request_budget", "request_rate": 0.3}
 
 
 def test_the_id_changes_with_the_thresholds_the_target_and_the_evidence() -> None:

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 
 from bisupervised.errors import InputError, TableError
 from bisupervised.evaluation import Graded, Scored, evaluate_at, macro_f1, objective_by_name
-from bisupervised.evaluation.objectives import exact_match
+from bisupervised.evaluation.objectives import exact_match, macro_f1_of_codes
 from bisupervised.evaluation.scored import scored_curve
 from bisupervised.table import Table
 
@@ -182,6 +182,37 @@ def test_unlabelled_rows_are_no_class_of_a_scored_objective() -> None:
         assert scored.systems[name].system_accuracy.value == pytest.approx(figures.system_accuracy.value)
         assert scored.systems[name].supervised_accuracy.value == pytest.approx(figures.supervised_accuracy.value)
     assert scored.versus_remote_only.value == pytest.approx(only.versus_remote_only.value)
+
+
+def test_a_callable_sees_neither_unlabelled_rows_nor_converted_predictions() -> None:
+    seen = set()
+
+    def share(labels: np.ndarray, guesses: np.ndarray) -> float:
+        seen.update(labels.tolist())
+        seen.update(map(type, guesses.tolist()))
+        return float(np.mean([str(a) == str(b) for a, b in zip(labels, guesses, strict=True)]))
+
+    labels = np.array(["1", None, "2", "2"] * 10, dtype=object)
+    table = Table.from_columns(
+        {
+            "label": labels,
+            "local_prediction": np.array([1, 1, 1, 2] * 10),
+            "remote_prediction": np.array([1.5, 1.0, 2.0, 2.5] * 10),
+            "local_confidence": np.arange(40) / 40,
+            "remote_confidence": np.ones(40),
+        }
+    )
+    evaluation = evaluate_at(table, 0.5, 0.5, objective=Scored("share", share))
+    assert seen == {"1", "2", int, float}
+    assert evaluation.systems["local_only"].system_accuracy.value == pytest.approx(2 / 3)
+    assert evaluation.systems["bisupervised"].system_accuracy.value == pytest.approx(1 / 3)  # 2.0 reads not as "2"
+    assert evaluation.curves is not None
+    assert evaluation.curves.curve.local_only == pytest.approx(2 / 3)
+
+
+def test_a_class_that_a_resample_lacks_does_not_count_in_it() -> None:
+    truth, guess = np.array([0, 0, 5]), np.array([0, 5, 5])
+    assert macro_f1_of_codes(truth, guess) == pytest.approx(2 / 3)
 
 
 def test_predictions_of_numbers_and_of_words_are_not_mixed_up() -> None:

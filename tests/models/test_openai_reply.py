@@ -104,3 +104,14 @@ def test_tokens_and_log_probabilities_of_different_number_are_unreadable() -> No
 def test_content_in_parts_is_joined() -> None:
     content = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
     assert read_answer({"choices": [{"message": {"content": content}}]}).text == "ab"
+
+
+def test_a_log_probability_above_0_makes_the_reply_unreadable_and_keeps_what_it_cost() -> None:
+    reply = {
+        "choices": [{"text": "yes", "logprobs": {"tokens": ["yes"], "token_logprobs": [0.5]}}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 1},
+    }
+    answer = read_answer(reply)
+    assert answer.text is None
+    assert "above 0" in str(answer.problem)
+    assert answer.usage.prompt == 7

@@ -123,7 +123,7 @@ def read_tokens(logprobs: Any) -> list[Token]:
     texts = logprobs.get("tokens") or [""] * len(values)
     tops = logprobs.get("top_logprobs") or [None] * len(values)
     return [
-        Token(str(text), _number(value), {str(token): _number(p) for token, p in (top or {}).items()})
+        Token(str(text), _logprob(value), {str(token): _logprob(p) for token, p in (top or {}).items()})
         for text, value, top in zip(texts, values, tops, strict=True)
     ]
 
@@ -131,11 +131,11 @@ def read_tokens(logprobs: Any) -> list[Token]:
 def _chat_token(entry: Mapping[str, Any]) -> Token:
     alternatives: dict[str, float] = {}
     for other in entry.get("top_logprobs") or ():
-        token, logprob = str(other["token"]), _number(other["logprob"])
+        token, logprob = str(other["token"]), _logprob(other["logprob"])
         # Pieces of a character can look alike as text: together they have the mass of both.
         known = alternatives.get(token)
         alternatives[token] = logprob if known is None else float(np.logaddexp(known, logprob))
-    return Token(str(entry["token"]), _number(entry.get("logprob")), alternatives)
+    return Token(str(entry["token"]), _logprob(entry.get("logprob")), alternatives)
 
 
 def read_usage(reply: Any) -> Usage:
@@ -152,8 +152,13 @@ def read_usage(reply: Any) -> Usage:
     )
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+def _logprob(value: Any) -> float:
+    """A natural log-probability, NaN for a missing one. One above 0 is none: unreadable, rather than an error later."""
+    if value is None:
+        return math.nan
+    if float(value) > 1e-6:
+        raise ReplyUnreadable(f"a log-probability of {float(value):.4g} is above 0: no logarithm of a probability")
+    return float(value)
 
 
 def _count(value: Any) -> float:
