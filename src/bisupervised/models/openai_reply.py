@@ -153,7 +153,7 @@ def read_usage(reply: Any) -> Usage:
 
 
 def _logprob(value: Any) -> float:
-    """A natural log-probability, NaN for a missing one. One above 0 is none: unreadable, rather than an error later."""
+    """A natural log-probability, NaN for a missing one; `ReplyUnreadable` for one above 0, which is none."""
     if value is None:
         return math.nan
     if float(value) > 1e-6:
