@@ -40,7 +40,8 @@ class DeferralOrder:
         n = len(confidences)
         order = np.argsort(confidences)  # NaN last
         thresholds = np.empty(n + 1)
-        ranked = np.take(confidences, order, out=thresholds[:n])
+        # "clip" as the order is in range anyway, and the default would fill a copy of `out` first.
+        ranked = np.take(confidences, order, out=thresholds[:n], mode="clip")
         never = n - int(np.searchsorted(ranked, np.nan))
         if never:
             order = np.roll(order, never)
