@@ -184,3 +184,20 @@ def test_single_precision_columns_are_judged_as_double_ones() -> None:
     first, second = evaluate(single), evaluate(double)
     assert first.thresholds.local == second.thresholds.local
     assert first.evaluation.systems["bisupervised"].coverage == second.evaluation.systems["bisupervised"].coverage
+
+
+def test_answers_in_words_need_not_be_written_like_their_labels() -> None:
+    rng = np.random.default_rng(0)
+    words = [f"Answer {n}" for n in range(60)]
+    rows = {"label": words, "local_prediction": [word.upper() for word in words], "local_confidence": rng.random(60)}
+    rows |= {"remote_prediction": [f" {word.lower()} " for word in words], "remote_confidence": rng.random(60)}
+    found = evaluate(rows, (0.5, -math.inf), objective="exact_match").evaluation
+    assert found.systems["bisupervised"].system_accuracy.value == 1.0
+
+
+def test_a_scored_objective_says_that_it_did_not_choose_the_thresholds() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    rows = {"label": labels, "local_prediction": labels, "remote_prediction": labels}
+    rows |= {"local_confidence": rng.random(200), "remote_confidence": rng.random(200)}
+    assert any("chosen by accuracy" in note for note in evaluate(rows, objective="macro_f1").evaluation.notes)

@@ -14,7 +14,7 @@ from bisupervised.calibration.targets import RemoteEven, Target
 from bisupervised.calibration.thresholds import Thresholds
 from bisupervised.errors import InputError
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
-from bisupervised.evaluation.objectives import Objective, objective_by_name
+from bisupervised.evaluation.objectives import Objective, Scored, objective_by_name
 from bisupervised.records import Outcomes
 from bisupervised.table import Table, table_from_outcomes
 
@@ -101,6 +101,9 @@ def evaluate(
         abstention_cost=abstention_cost + fallback_cost,
         seed=seed,
     )
+    if isinstance(aim, Scored):
+        chosen = f"Thresholds are chosen by accuracy, and judged by {aim.name}."
+        evaluation = replace(evaluation, notes=[chosen, *evaluation.notes])
     if "optimistic" in sentence:
         evaluation = replace(evaluation, warnings=[sentence, *evaluation.warnings])
     elif sentence:
