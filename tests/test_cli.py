@@ -269,6 +269,25 @@ def test_doctor_exits_1_when_a_model_is_down(tmp_path: Path, capsys: pytest.Capt
     assert "unreachable" in printed.out
 
 
+PAPER = Path(__file__).parents[2] / "shared" / "data" / "paper"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not PAPER.exists(), reason="../shared/data/paper is missing")
+def test_the_study_prints_its_tables_writes_ours_and_draws_the_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, figures = tmp_path / "ours.csv", tmp_path / "figures"
+    assert main(["study", "all", "--recorded", str(PAPER), "--csv", str(ours), "--figures", str(figures)]) == 0
+    assert "SQuADv2 (possible only)" in capsys.readouterr().out
+    assert ours.read_text() == (PAPER / "rq2_table.csv").read_text()
+    drawn = sorted(figures.iterdir())
+    assert len(drawn) == 4
+    assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in drawn)
+    assert main(["study", "imdb", "--recorded", str(PAPER), "--json"]) == 0
+    assert {row["case_s"] for row in json.loads(capsys.readouterr().out)["rows"]} == {"imdb"}
+
+
 def test_every_command_has_help_and_the_readme_names_it() -> None:
     help_text = build_parser().format_help()
     readme = (Path(__file__).parents[1] / "README.md").read_text()

@@ -32,8 +32,15 @@ def add_parser(commands: Any) -> None:
         help="the authors' CSV files, or a copy of their repository (without it: where to get them)",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write ours in the form of rq2_table.csv")
-    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw the request-accuracy curves here")
-    parser.add_argument("--json", action="store_true", help="every table as JSON")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        default=Path("bisupervised-study"),
+        metavar="FOLDER",
+        help="where the request-accuracy curves are drawn (default: bisupervised-study)",
+    )
+    parser.add_argument("--no-figures", action="store_true", help="draw nothing")
+    parser.add_argument("--json", action="store_true", help="every table as JSON, and no figures")
     parser.set_defaults(run=run)
 
 
@@ -49,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
     report = paper_report(studies, published)
     if args.csv:
         write_paper_csv(args.csv, report.rows)
-    figures = draw_paper_figures(studies, args.figures) if args.figures else []
     if args.json:
         print_json(report.to_dict())
         return 0
+    figures = [] if args.no_figures else draw_paper_figures(studies, args.figures)
     print("\n".join(study_lines(report)))
     for path in [*([args.csv] if args.csv else []), *figures]:
         print(f"written: {path}")
