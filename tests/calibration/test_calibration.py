@@ -18,6 +18,7 @@ from bisupervised.calibration import (
     RemoteEven,
     RequestBudget,
     Thresholds,
+    judged_on,
     split_rows,
     target_by_name,
     threshold_grid,
@@ -240,3 +241,15 @@ def test_the_lowest_cost_says_what_it_costs_beside_each_model_alone() -> None:
     alone = (table.correct("remote") == 0).mean() + 0.1
     assert thresholds.achieved["expected_cost_remote_only"] == pytest.approx(alone)
     assert thresholds.achieved["expected_cost"] <= alone
+
+
+def test_thresholds_judged_on_other_rows_say_what_they_achieve_there() -> None:
+    target = RequestBudget(0.3)
+    chosen = calibrate(made(seed=1), target, held_out=0.0)
+    assert chosen.achieved["on"] == "the calibration rows themselves"
+    other = made(seed=2)
+    judged = judged_on(chosen, other, target)
+    assert (judged.local, judged.remote, judged.evidence["n_held_out"]) == (chosen.local, chosen.remote, len(other))
+    assert judged.achieved["on"] == "held-out rows"
+    deferred = ~(other.local.confidences >= chosen.local)
+    assert judged.achieved["request_rate"] == pytest.approx(deferred.mean())

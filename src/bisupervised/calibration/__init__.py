@@ -1,6 +1,6 @@
 """Recorded rows and a target -> thresholds and their evidence."""
 
-from bisupervised.calibration.calibrate import calibrate_table, data_hash, rows_to_judge, split_rows
+from bisupervised.calibration.calibrate import calibrate_table, data_hash, judged_on, rows_to_judge, split_rows
 from bisupervised.calibration.grid import ThresholdGrid, threshold_grid
 from bisupervised.calibration.targets import (
     BestAccuracy,
@@ -24,6 +24,7 @@ __all__ = [
     "Thresholds",
     "calibrate_table",
     "data_hash",
+    "judged_on",
     "rows_to_judge",
     "split_rows",
     "target_by_name",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,6 +78,12 @@ def calibrate_table(table: Table, target: Target, *, held_out: float = 0.5, seed
         },
         achieved=_achieved(judged, pair, target, held_out=bool(len(split.held_out))),
     )
+
+
+def judged_on(thresholds: Thresholds, rows: Table, target: Target) -> Thresholds:
+    """The thresholds with what they achieve on rows that had no part in choosing them."""
+    achieved = _achieved(rows, Pair(thresholds.local, thresholds.remote), target, held_out=True)
+    return replace(thresholds, evidence={**thresholds.evidence, "n_held_out": len(rows)}, achieved=achieved)
 
 
 def _achieved(table: Table, pair: Pair, target: Target, *, held_out: bool) -> dict[str, object]:

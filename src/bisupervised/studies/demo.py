@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bisupervised.assessment import Assessment, calibrate, evaluate
-from bisupervised.calibration import Thresholds
+from bisupervised.calibration import Thresholds, judged_on
 from bisupervised.cascade import BiSupervised, Level
 from bisupervised.errors import BiSupervisedError, ModelError
 from bisupervised.evaluation.system import bisupervised
@@ -175,6 +175,7 @@ class _Demo:
             others = self._ask_about_the_others(recorder, live)
         table = complete_table(live, others, self.parts.test)
         with self.stages("Evaluate"):
+            thresholds = judged_on(thresholds, table, self.settings.target)
             assessment = evaluate(table, thresholds)
             check_routes(table, live, thresholds)
         return DemoResult(
