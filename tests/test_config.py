@@ -152,3 +152,47 @@ def test_a_cost_that_nobody_gave_is_zero_at_hand_and_not_known_behind_a_network(
     assert one.system.predict("good").cost == 0.0
     assert math.isnan(one.system.predict("bad").cost)
     one.close()
+
+
+SAMPLING = """
+[[cascade]]
+name = "words"
+thresholds = { local = -0.5, remote = 0.5 }
+
+[cascade.local]
+model = "openai"
+base_url = "http://localhost:1/v1"
+model_name = "small"
+quantifier = "semantic_entropy"
+samples = 7
+sample_temperature = 0.8
+equivalence = "%(module)s:alike"
+weighted = true
+
+[cascade.remote]
+model = "openai"
+base_url = "http://localhost:2/v1"
+model_name = "large"
+quantifier = "p_true"
+verification_prompt = "{question} {answer}?"
+"""
+
+
+def test_a_quantifier_s_further_calls_are_its_model_s(folder: Path) -> None:
+    (folder / f"models_{folder.name}.py").write_text("def alike(a, b):\n    return a[0] == b[0]\n")
+    [one] = load_config(write(folder, text=SAMPLING))
+    local, remote = one.system.local, one.system.remote
+    entropy = local.supervisor.quantifier
+    assert (entropy.samples, entropy.weighted, entropy.equivalent("ab", "ac")) == (7, True, True)
+    assert (local.model.extra_calls.samples, local.model.extra_calls.sample_temperature) == (7, 0.8)
+    assert remote.model.extra_calls.self_verification
+    assert remote.model.extra_calls.verification_prompt == "{question} {answer}?"
+    one.close()
+
+
+def test_what_is_wrong_with_a_quantifier_is_said_once(folder: Path) -> None:
+    wrong = SAMPLING.replace("samples = 7", "samples = 0").replace('quantifier = "p_true"', 'quantifier = "p_false"')
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(folder, text=wrong))
+    assert str(raised.value).count("samples is how many") == 1
+    assert str(raised.value).count("p_false") == 1

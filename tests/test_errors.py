@@ -11,6 +11,7 @@ import pytest
 from bisupervised import errors
 from bisupervised.errors import (
     BiSupervisedError,
+    BudgetExhausted,
     ConfigError,
     InputError,
     MissingExtra,
@@ -32,11 +33,10 @@ def _rejected() -> PredictionRejected:
 
 
 def _examples() -> list[Exception]:
-    plain = [
-        kind("what to do") for kind in CLASSES if kind not in (PredictionRejected, MissingExtra, ModelStatusError)
-    ]
+    made = (PredictionRejected, MissingExtra, ModelStatusError, BudgetExhausted)
+    plain = [kind("what to do") for kind in CLASSES if kind not in made]
     status = ModelStatusError("overloaded", status=529, retry_after_s=2.5)
-    return [*plain, _rejected(), MissingExtra("pyarrow", "parquet"), status]
+    return [*plain, _rejected(), MissingExtra("pyarrow", "parquet"), status, BudgetExhausted("total", 5.0, 3600.0)]
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -61,6 +61,8 @@ def test_an_error_survives_copying_and_another_process(error, again):
     assert str(twin) == str(error)
     if isinstance(error, ModelStatusError):
         assert (twin.status, twin.retry_after_s) == (529, 2.5)
+    if isinstance(error, BudgetExhausted):
+        assert (twin.scope, twin.cap, twin.resets_in_s) == ("total", 5.0, 3600.0)
     if isinstance(error, PredictionRejected):
         assert twin.outcome.id == "a"
         assert twin.outcome.reason is error.outcome.reason
@@ -80,6 +82,8 @@ def test_kinds_of_model_errors_are_distinct_and_stable():
         "ModelUnreachable": "unreachable",
         "ModelStatusError": "status",
         "ReplyUnreadable": "unreadable",
+        "CircuitOpen": "circuit_open",
+        "ModelBusy": "busy",
     }
     assert ModelTimeout("x").kind != ReplyUnreadable("x").kind
 

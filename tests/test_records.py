@@ -41,10 +41,15 @@ def full_output(n: int = 4) -> ModelOutput:
         token_logprobs=[np.full(row, -0.5) for row in rows],
         top_logprobs=[{f"t{row}": -0.1} for row in rows],
         confidences=rows / 10,
+        samples=[[f"s{row}", None] for row in rows],
+        sample_logprobs=[np.array([-1.0 - row, NAN]) for row in rows],
+        sample_lengths=[np.array([1.0 + row, NAN]) for row in rows],
+        p_true=rows / 20,
         latency_s=rows / 100,
         cost=rows / 1000,
         prompt_tokens=rows + 10.0,
         completion_tokens=rows + 20.0,
+        extra_calls=rows + 2.0,
         failures={1: TIMED_OUT},
     )
 
@@ -57,7 +62,8 @@ def assert_row(output: ModelOutput, row: int, original: ModelOutput, source: int
         elif column.name == "failures":
             assert values.get(row) == wanted.get(source)
         else:
-            assert np.array_equal(values[row], wanted[source]), column.name
+            equal_nan = column.name in ("sample_logprobs", "sample_lengths")
+            assert np.array_equal(values[row], wanted[source], equal_nan=equal_nan), column.name
 
 
 @given(st.lists(st.integers(0, 3), max_size=8))
@@ -94,13 +100,18 @@ def test_what_a_failed_call_lacks_is_not_known_in_the_joined_output():
     assert joined.latency_s.tolist() == [0.25, 0.25, 0.0, 0.01, 0.25, 0.25]
     assert [len(row) for row in joined.token_logprobs] == [0, 0, 0, 1, 0, 0]
     assert [dict(row) for row in joined.top_logprobs] == [{}, {}, {"t0": -0.1}, {"t1": -0.1}, {}, {}]
+    assert [list(row) for row in joined.samples] == [[], [], ["s0", None], ["s1", None], [], []]
+    assert [len(row) for row in joined.sample_logprobs] == [0, 0, 2, 2, 0, 0]
+    assert [len(row) for row in joined.sample_lengths] == [0, 0, 2, 2, 0, 0]
+    assert np.isnan(joined.p_true).tolist() == [True, True, False, False, True, True]
+    assert joined.extra_calls.tolist() == [0, 0, 2, 3, 0, 0], "a call that failed was not followed by others"
 
 
 def test_columns_that_nobody_has_stay_absent():
     joined = concatenate_outputs([ModelOutput(np.array([1])), ModelOutput(np.array([2]))])
     assert joined.predictions.tolist() == [1, 2]
-    for name in ("probabilities", "classes", "token_logprobs", "top_logprobs", "confidences", "latency_s", "cost"):
-        assert getattr(joined, name) is None
+    for name in (column.name for column in fields(ModelOutput) if column.name not in ("predictions", "failures")):
+        assert getattr(joined, name) is None, name
 
 
 @pytest.mark.parametrize(
@@ -148,6 +159,12 @@ def test_the_reason_tells_a_failure_from_no_evidence_from_no_trust():
 
 def test_a_failure_is_written_as_kind_and_message():
     assert str(TIMED_OUT) == "timeout: no answer in 1 s"
+
+
+def test_reasons_are_the_words_that_logs_hold():
+    assert {str(reason) for reason in Reason} == {
+        "trusted", "not_trusted", "no_evidence", "failed", "cancelled", "not_asked"
+    }  # fmt: skip
 
 
 def test_routes_have_names():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bisupervised.config import load_config
     from bisupervised.decision_log import DecisionLog, PendingInputs
     from bisupervised.errors import BiSupervisedError, ModelError, PredictionRejected
-    from bisupervised.fallback import Call, Default, HandOver, Raise
+    from bisupervised.fallback import Call, Default, HandOver, LocalUntrusted, Raise
     from bisupervised.models import (
         Concurrency,
         FunctionModel,
@@ -74,6 +74,7 @@ _MODULE_OF = {
     "IsotonicCalibration": "probability_calibration",
     "LabelProbability": "quantifiers",
     "Level": "cascade",
+    "LocalUntrusted": "fallback",
     "LowestCost": "calibration",
     "MaxSoftmax": "quantifiers",
     "ModelError": "errors",
@@ -128,6 +129,7 @@ __all__ = [
     "IsotonicCalibration",
     "LabelProbability",
     "Level",
+    "LocalUntrusted",
     "LowestCost",
     "MaxSoftmax",
     "ModelError",

@@ -54,7 +54,14 @@ class Ask:
     rows: IntArray | None = None
 
 
-def deciding(n: int, local: Supervisor, remote: Supervisor) -> Generator[Ask, ModelOutput, Decisions]:
+class Judging(Protocol):
+    """What the heart needs of a supervisor."""
+
+    def judge(self, output: ModelOutput) -> Verdicts:
+        """One verdict for each prediction."""
+
+
+def deciding(n: int, local: Judging, remote: Judging) -> Generator[Ask, ModelOutput, Decisions]:
     """Decide on n inputs: the paper's figure. Yields what to ask, is sent the outputs, returns the decisions."""
     local_output = yield Ask(LevelName.LOCAL)
     local_verdicts, local_s = _judge(local, local_output)
@@ -76,7 +83,7 @@ def deciding(n: int, local: Supervisor, remote: Supervisor) -> Generator[Ask, Mo
     )
 
 
-def _judge(supervisor: Supervisor, output: ModelOutput) -> tuple[Verdicts, float]:
+def _judge(supervisor: Judging, output: ModelOutput) -> tuple[Verdicts, float]:
     start = perf_counter()
     verdicts = supervisor.judge(output)
     return verdicts, (perf_counter() - start) / max(len(output), 1)
@@ -114,7 +121,7 @@ async def adrive(steps: Generator[T, Any, R], answer: Callable[[T], Awaitable[An
         return result
 
 
-def replay(local: ModelOutput, remote: ModelOutput, supervisors: tuple[Supervisor, Supervisor]) -> Decisions:
+def replay(local: ModelOutput, remote: ModelOutput, supervisors: tuple[Judging, Judging]) -> Decisions:
     """Decide from recorded outputs of both models on the same n inputs; no model is called."""
     recorded = {LevelName.LOCAL: local, LevelName.REMOTE: remote}
     if len(local) != len(remote):
@@ -152,7 +159,7 @@ class Level:
                 f"Wrap a function: FunctionModel(function)"
             )
         needs = self.supervisor.quantifier.needs
-        if needs not in self.model.provides:
+        if needs is not None and needs not in self.model.provides:
             gives = ", ".join(sorted(self.model.provides)) or "no evidence at all"
             raise EvidenceError(
                 f"the supervisor's quantifier {self.supervisor.quantifier.name} needs {needs.value}, and the model "

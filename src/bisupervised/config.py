@@ -5,7 +5,7 @@
     thresholds = "thresholds.toml"          # written by `bisupervised calibrate`
 
     [cascade.local]
-    model = "onnx"                          # function | onnx | http_json | openai | recorded
+    model = "onnx"                          # function | onnx | http_json | openai | open_inference | recorded
     path = "local.onnx"
     classes = ["negative", "positive"]
     prepare = "my_models:to_arrays"         # inputs -> arrays, in a file beside this one
@@ -21,7 +21,7 @@
     quantifier = "label_probability"
 
     [cascade.fallback]
-    kind = "default"                        # raise | default | call | queue
+    kind = "default"                        # raise | default | local_untrusted | call | queue
     answer = "unknown"
 
     [cascade.log]
@@ -47,25 +47,28 @@ from bisupervised.calibration import Thresholds
 from bisupervised.cascade import BiSupervised, Level
 from bisupervised.decision_log import DecisionLog, PendingInputs
 from bisupervised.errors import BiSupervisedError, ConfigError
-from bisupervised.fallback import Call, Default, Fallback, HandOver, Raise
+from bisupervised.fallback import Call, Default, Fallback, HandOver, LocalUntrusted, Raise
 from bisupervised.models import (
+    CircuitBreaker,
     Concurrency,
     FunctionModel,
     HttpJsonModel,
     OnnxModel,
     OpenAIModel,
+    OpenInferenceModel,
     RecordedModel,
     RecordingCache,
     Retry,
     Timeout,
 )
+from bisupervised.models.extra_calls import ExtraCalls
 from bisupervised.models.port import Model
 from bisupervised.probability_calibration import TemperatureScaling
 from bisupervised.quantifiers import LabelProbability, Quantifier, quantifier_by_name
 from bisupervised.sources import read_table
 from bisupervised.supervisor import Supervisor
 
-_SYSTEM_KEYS = {"name", "thresholds", "local", "remote", "fallback", "log"}
+_SYSTEM_KEYS = {"name", "thresholds", "local", "remote", "fallback", "log", "gateway"}
 _LEVEL_KEYS = {
     "model",
     "quantifier",
@@ -78,6 +81,18 @@ _LEVEL_KEYS = {
     "attempts",
     "max_concurrency",
     "cache",
+    "inline",
+    "samples",
+    "sample_temperature",
+    "self_verification",
+    "verification_prompt",
+    "equivalence",
+    "weighted",
+    # read by the gateway alone: how it protects an upstream, and which text an in-process model is given
+    "max_waiting",
+    "breaker_failures",
+    "breaker_reset_s",
+    "input",
 }
 
 
@@ -88,6 +103,8 @@ class Configured:
     name: str
     system: BiSupervised
     thresholds: Thresholds
+    #: The section it was built from, variables expanded: the gateway reads its own part of it.
+    section: Mapping[str, Any]
 
     def close(self) -> None:
         """Stop the system's event loop and close its log."""
@@ -98,9 +115,20 @@ class Configured:
 
 def load_config(path: str | Path) -> list[Configured]:
     """Build every cascade of a file. Raises `ConfigError` naming every problem found."""
+    return load_file(path)[0]
+
+
+def load_file(path: str | Path, *, logs: bool = True) -> tuple[list[Configured], Mapping[str, Any]]:
+    """Every cascade of a file, and its `[gateway]` section as it stands there (empty when there is none).
+
+    `logs=False` opens none of the cascades' own decision logs. Raises `ConfigError` naming every problem found.
+    """
     path = Path(path)
-    builder = _Builder(path.parent)
+    builder = _Builder(path.parent, logs=logs)
     values = _read(path, builder.problems)
+    unknown = sorted(set(values) - {"cascade", "gateway"})
+    if unknown:
+        builder.problems.append(f"unknown {', '.join(unknown)}; there are: [[cascade]], [gateway]")
     sections = values.get("cascade", [])
     if not isinstance(sections, list) or not sections:
         builder.problems.append("there is no [[cascade]] section")
@@ -111,8 +139,9 @@ def load_config(path: str | Path) -> list[Configured]:
     if builder.problems:
         for one in built:
             one.close()
-        raise ConfigError(f"{path}: " + f"\n{path}: ".join(builder.problems))
-    return built
+        problems = dict.fromkeys(builder.problems)  # a quantifier's is the model's and the supervisor's
+        raise ConfigError(f"{path}: " + f"\n{path}: ".join(problems))
+    return built, values.get("gateway", {})
 
 
 def _read(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -149,6 +178,7 @@ class _Builder:
 
     folder: Path
     problems: list[str] = field(default_factory=list)
+    logs: bool = True
 
     def cascade(self, section: Mapping[str, Any]) -> Configured | None:
         name = str(section.get("name", ""))
@@ -166,10 +196,11 @@ class _Builder:
         local, remote = levels["local"], levels["remote"]
         if len(self.problems) > before or local is None or remote is None or thresholds is None:
             return None
-        log = self._try(f"{where}, log", lambda: self._log(section.get("log"), thresholds))
+        log_section = section.get("log") if self.logs else None
+        log = self._try(f"{where}, log", lambda: self._log(log_section, thresholds))
         if len(self.problems) > before:
             return None
-        return Configured(name, BiSupervised(local, remote, fallback, log=log), thresholds)
+        return Configured(name, BiSupervised(local, remote, fallback, log=log), thresholds, section)
 
     def _try(self, where: str, build: Callable[[], Any]) -> Any:
         try:
@@ -212,16 +243,26 @@ class _Builder:
             return None
         cost = section.get("cost_per_input")
         built: Level | None = self._try(
-            where, lambda: Level(model, supervisor, cost=None if cost is None else float(cost))
+            where,
+            lambda: Level(
+                model,
+                supervisor,
+                cost=None if cost is None else float(cost),
+                inline=bool(section.get("inline", False)),
+            ),
         )
         return built
 
     def _wrapped(self, model: Model, section: Mapping[str, Any]) -> Model:
-        """The model in its wrappers, the innermost first: one try is timed, then retried, bounded, recorded."""
+        """The model in its wrappers, the innermost first: one try is timed, then retried, left
+        alone after too many failures, bounded, recorded."""
         if "timeout_s" in section:
             model = Timeout(model, float(section["timeout_s"]))
         if "attempts" in section:
             model = Retry(model, attempts=int(section["attempts"]))
+        if "breaker_failures" in section:
+            failures, reset_s = int(section["breaker_failures"]), float(section.get("breaker_reset_s", 10.0))
+            model = CircuitBreaker(model, failures, reset_s)
         if "max_concurrency" in section:
             model = Concurrency(model, int(section["max_concurrency"]))
         if "cache" in section:
@@ -241,7 +282,7 @@ class _Builder:
         name = section.get("quantifier", "max_softmax")
         if name == LabelProbability.name:
             return LabelProbability(section["labels"], normalise=bool(section.get("normalise", False)))
-        return quantifier_by_name(name)
+        return quantifier_by_name(name, section, self.load)
 
     def _fallback(self, section: Mapping[str, Any]) -> Fallback:
         kind = section.get("kind", "raise")
@@ -254,7 +295,9 @@ class _Builder:
             return HandOver(queue, only_failures=bool(section.get("only_failures", False)))
         if kind == "raise":
             return Raise()
-        raise ConfigError(f"kind is raise, default, call or queue, not {kind!r}")
+        if kind == "local_untrusted":
+            return LocalUntrusted()
+        raise ConfigError(f"kind is raise, default, local_untrusted, call or queue, not {kind!r}")
 
     def _log(self, section: Mapping[str, Any] | None, thresholds: Thresholds) -> DecisionLog | None:
         if section is None:
@@ -304,9 +347,10 @@ def _http_json(builder: _Builder, section: Mapping[str, Any], level: str) -> Mod
 
 
 def _openai(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
-    plain = ("api_key_env", "route", "max_tokens", "temperature", "extra", "headers")
+    plain = ("route", "max_tokens", "temperature", "extra", "headers")
     prices = ("prompt_price", "completion_price", "cached_prompt_price")
     given = {key: section[key] for key in (*plain, *prices) if key in section}
+    model_name, base_url = section["model_name"], section["base_url"]
     if "labels" in section:
         given["read_label"] = LabelProbability(section["labels"]).label_of
         given["top_logprobs"] = 5
@@ -314,7 +358,31 @@ def _openai(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
         given["top_logprobs"] = int(section["top_logprobs"])
     if "prompt" in section:
         given["prompt"] = _Template(section["prompt"])
-    return OpenAIModel(section["model_name"], section["base_url"], **given)
+    further = ExtraCalls.of(builder._quantifier(section), section)
+    given |= {name: getattr(further, name) for name in ("samples", "self_verification", "sample_temperature")}
+    given["verification_prompt"] = further.verification_prompt
+    return OpenAIModel(model_name, base_url, **given)
+
+
+def _api_key(builder: _Builder, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The key given as `api_key` (from `${NAME}`), by `api_key_env`, or in a file: `api_key_file`."""
+    given = {name: section[name] for name in ("api_key", "api_key_env") if name in section}
+    if "api_key_file" in section:
+        if given:
+            raise ConfigError("give only one of api_key, api_key_env and api_key_file")
+        given["api_key"] = (builder.folder / section["api_key_file"]).read_text(encoding="utf-8").strip()
+    return given
+
+
+def _open_inference(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
+    plain = ("version", "input", "datatype", "output", "softmax", "renormalise", "classes", "binary", "parameters")
+    given = {key: section[key] for key in (*plain, "headers", "max_batch", "cost_per_input") if key in section}
+    tensors = {"labels": "label_output", "confidence": "confidence_output"}
+    given |= {name: section[key] for name, key in tensors.items() if key in section}
+    given |= _api_key(builder, section)
+    if "prepare" in section:
+        given["prepare"] = builder.load(section["prepare"])
+    return OpenInferenceModel(section["model_name"], section["base_url"], **given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +412,9 @@ _MODELS: dict[str, tuple[Callable[[_Builder, Mapping[str, Any], str], Model], se
         {
             "base_url",
             "model_name",
+            "api_key",
             "api_key_env",
+            "api_key_file",
             "route",
             "prompt",
             "top_logprobs",
@@ -354,6 +424,14 @@ _MODELS: dict[str, tuple[Callable[[_Builder, Mapping[str, Any], str], Model], se
             "prompt_price",
             "completion_price",
             "cached_prompt_price",
+        },
+    ),
+    "open_inference": (
+        _open_inference,
+        {
+            *("base_url", "model_name", "api_key", "api_key_env", "api_key_file", "headers", "max_batch", "version"),
+            *("input", "datatype", "output", "softmax", "renormalise", "classes", "binary", "parameters", "prepare"),
+            *("label_output", "confidence_output"),
         },
     ),
     "recorded": (_recorded, {"path"}),

@@ -1,4 +1,4 @@
-"""What happens on REJECTED: raise, give a default, call a function, or hand to a queue."""
+"""What happens on REJECTED: raise, a default, the local answer marked as untrusted, a function, or a queue."""
 
 from __future__ import annotations
 
@@ -39,6 +39,22 @@ class Default:
 
     def __call__(self, x: Any, outcome: Outcome) -> Any:
         return self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class LocalUntrusted:
+    """Answer with the local prediction that was not trusted: what is at hand when the remote model is not.
+
+    The outcome stays REJECTED and names this fallback, so nobody takes the answer for a trusted one. An input on
+    which the local model failed has no such answer: then `PredictionRejected` is raised.
+    """
+
+    name: ClassVar[str] = "local_untrusted"
+
+    def __call__(self, x: Any, outcome: Outcome) -> Any:
+        if outcome.local_error is not None or outcome.local_prediction is None:
+            raise PredictionRejected(outcome)
+        return outcome.local_prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,10 @@ def _cost(output: ModelOutput, constant: float) -> FloatArray:
 
 
 def _first_cost(output: ModelOutput, constant: float) -> float:
-    return constant if output.cost is None else float(_cost(output, constant)[0])
+    if output.cost is None:
+        return constant
+    cost = float(output.cost[0])
+    return constant if cost != cost and output.failures else cost
 
 
 def _first(column: FloatArray | None) -> float:

@@ -7,7 +7,7 @@ confidence is the absence of evidence and is never accepted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum, StrEnum
 from typing import Any, TypeAlias
@@ -51,6 +51,7 @@ class Reason(StrEnum):
     NOT_TRUSTED = "not_trusted"  #: confidence below the threshold
     NO_EVIDENCE = "no_evidence"  #: confidence is NaN: nothing to judge by
     FAILED = "failed"  #: the model gave no usable output
+    CANCELLED = "cancelled"  #: the caller went away before there was an answer
     NOT_ASKED = "not_asked"  #: the other level answered
 
 
@@ -61,6 +62,8 @@ class Evidence(StrEnum):
     TOKEN_LOGPROBS = "token_logprobs"
     TOP_LOGPROBS = "top_logprobs"
     CONFIDENCE = "confidence"
+    SAMPLES = "samples"
+    P_TRUE = "p_true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,17 @@ class ModelOutput:
     #: n mappings token -> natural log-probability: the alternatives at the answer's first token
     top_logprobs: Sequence[Mapping[str, float]] | None = None
     confidences: FloatArray | None = None  #: (n,) as the back end itself, or a recording, gives it
+    #: n sequences of further answers to the same input, drawn at random, each read as the prediction was; None
+    #: among them is one that failed or could not be read. An empty sequence: none were drawn
+    samples: Sequence[Sequence[Any]] | None = None
+    sample_logprobs: Sequence[FloatArray] | None = None  #: n arrays (samples,): sums over each sample's tokens
+    sample_lengths: Sequence[FloatArray] | None = None  #: n arrays (samples,): tokens of each sample
+    p_true: FloatArray | None = None  #: (n,) in [0, 1]: how likely the model itself holds its answer for true
     latency_s: FloatArray | None = None  #: (n,) None: the driver measures it
     cost: FloatArray | None = None  #: (n,) None: not known
     prompt_tokens: FloatArray | None = None  #: (n,)
     completion_tokens: FloatArray | None = None  #: (n,)
+    extra_calls: FloatArray | None = None  #: (n,) model calls beyond the first, for evidence; None: 0
     failures: Mapping[int, Failure] = field(default_factory=dict)  #: row -> why it has no output
 
     def __len__(self) -> int:
@@ -105,6 +115,17 @@ class ModelOutput:
             latency_s=None if latency_s is None else np.full(n, latency_s),
             failures=dict.fromkeys(range(n), failure),
         )
+
+
+_FLOATS = ("confidences", "p_true", "latency_s", "cost", "prompt_tokens", "completion_tokens")
+#: The columns with a sequence or a mapping for each row, and what stands for an empty one.
+_RAGGED: Mapping[str, Callable[[], Any]] = {
+    "token_logprobs": lambda: np.empty(0),
+    "top_logprobs": dict,
+    "samples": tuple,
+    "sample_logprobs": lambda: np.empty(0),
+    "sample_lengths": lambda: np.empty(0),
+}
 
 
 def take_outputs(output: ModelOutput, rows: IntArray) -> ModelOutput:
@@ -125,8 +146,8 @@ def take_outputs(output: ModelOutput, rows: IntArray) -> ModelOutput:
 def concatenate_outputs(parts: Sequence[ModelOutput]) -> ModelOutput:
     """Join the outputs of several calls into one, in their order.
 
-    A column that only some parts have is NaN (or an empty mapping, an empty array) for the others:
-    a call that failed has no evidence. Class probabilities need the same classes in every part that has them.
+    A column that only some parts have is NaN (or an empty mapping, an empty array; for `extra_calls` 0) for the
+    others: a call that failed has no evidence. Class probabilities need the same classes in every part that has them.
     """
     if len(parts) < 2:
         return parts[0] if parts else ModelOutput(np.empty(0, dtype=object))
@@ -136,17 +157,17 @@ def concatenate_outputs(parts: Sequence[ModelOutput]) -> ModelOutput:
         failures.update({start + row: failure for row, failure in part.failures.items()})
         start += len(part)
     classes = next((part.classes for part in parts if part.classes is not None), None)
+    columns: dict[str, Any] = {
+        name: _join_ragged([(getattr(p, name), len(p)) for p in parts], empty) for name, empty in _RAGGED.items()
+    }
+    columns |= {name: _join_floats([(getattr(p, name), len(p)) for p in parts]) for name in _FLOATS}
     return ModelOutput(
         predictions=_join_predictions([part.predictions for part in parts]),
         probabilities=_join_probabilities(parts, classes),
         classes=classes,
-        token_logprobs=_join_ragged([(p.token_logprobs, len(p)) for p in parts], lambda: np.empty(0)),
-        top_logprobs=_join_ragged([(p.top_logprobs, len(p)) for p in parts], dict),
+        extra_calls=_join_floats([(p.extra_calls, len(p)) for p in parts], missing=0.0),
         failures=failures,
-        **{
-            name: _join_floats([(getattr(p, name), len(p)) for p in parts])
-            for name in ("confidences", "latency_s", "cost", "prompt_tokens", "completion_tokens")
-        },
+        **columns,
     )
 
 
@@ -157,10 +178,10 @@ def _join_predictions(columns: Sequence[AnyArray]) -> AnyArray:
     return np.concatenate([column.astype(object) for column in columns])
 
 
-def _join_floats(columns: Sequence[tuple[FloatArray | None, int]]) -> FloatArray | None:
+def _join_floats(columns: Sequence[tuple[FloatArray | None, int]], missing: float = np.nan) -> FloatArray | None:
     if all(column is None for column, _ in columns):
         return None
-    return np.concatenate([np.full(n, np.nan) if column is None else column for column, n in columns])
+    return np.concatenate([np.full(n, missing) if column is None else column for column, n in columns])
 
 
 def _join_probabilities(parts: Sequence[ModelOutput], classes: AnyArray | None) -> FloatArray | None:

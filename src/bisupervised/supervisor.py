@@ -36,9 +36,10 @@ class Supervisor:
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
         if self.temperature is not None and self.quantifier.needs is not Evidence.PROBABILITIES:
+            reads = "nothing" if self.quantifier.needs is None else self.quantifier.needs.value
             raise EvidenceError(
-                f"temperature scaling works on class probabilities, and {self.quantifier.name} reads "
-                f"{self.quantifier.needs.value}; use isotonic calibration instead"
+                f"temperature scaling works on class probabilities, and {self.quantifier.name} reads {reads}; use "
+                f"isotonic calibration instead"
             )
         if isinstance(self.never_trust, str):
             raise InputError(f"never_trust is a collection of predictions: never_trust=[{self.never_trust!r}]")
@@ -49,10 +50,10 @@ class Supervisor:
 
     def confidences(self, output: ModelOutput) -> FloatArray:
         """(n,) confidences; NaN for failed rows and for predictions that are never trusted."""
-        confidences = np.full(len(output), np.nan)
-        if len(output.failures) == len(output):
-            return confidences
-        if output.failures:
+        if output.failures or not len(output):
+            confidences = np.full(len(output), np.nan)
+            if len(output.failures) == len(output):
+                return confidences
             # A failed row holds anything, a zero for each class say: its evidence is not read.
             answered = np.setdiff1d(np.arange(len(output)), list(output.failures))
             confidences[answered] = self.confidences(take_outputs(output, answered))

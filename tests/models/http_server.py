@@ -29,6 +29,11 @@ def confidence_of(text: str) -> float:
     return round(0.5 + (sum(text.encode()) % 50) / 100, 2)
 
 
+def is_extra(body: dict) -> bool:
+    """Whether a request is a further one about an answer: a sample, or whether the answer is true."""
+    return body.get("temperature") == 1.0
+
+
 def prompt_of(body: dict) -> str:
     return body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
 
@@ -37,6 +42,12 @@ def tokens_of(text: str, label: str) -> list[tuple[str, float, dict[str, float]]
     p = confidence_of(text)
     top = {f" {label}": math.log(p), " other": math.log(1.0 - p + 1e-9)}
     return [("\n", math.log(0.99), {"\n": math.log(0.99)}), (f" {label}", math.log(p), top), (".", -0.1, {".": -0.1})]
+
+
+def verification_tokens(text: str) -> list[tuple[str, float, dict[str, float]]]:
+    """The one token that says whether a proposed answer is true: with the confidence of the prompt."""
+    p = 0.9 * confidence_of(text)
+    return [(" (", math.log(0.05), {" True": math.log(p), " B": math.log(0.9 - p + 1e-9), " (": math.log(0.05)})]
 
 
 def chat_logprobs(tokens, k):
@@ -65,7 +76,9 @@ def completion_logprobs(tokens, k):
 def completion(behaviour: str, chat: bool, body: dict) -> dict:
     text = prompt_of(body)
     label = label_of(text)
-    tokens = tokens_of(text, label)
+    if behaviour == "varied" and is_extra(body) and body.get("seed", 1) % 3 == 0:
+        label = "mixed"  # every third sample
+    tokens = verification_tokens(text) if "Is the proposed answer" in text else tokens_of(text, label)
     content = {"null": None, "empty": " \n"}.get(behaviour, "".join(token for token, _, _ in tokens))
     choice: dict = {"index": 0, "finish_reason": "stop"}
     choice |= {"message": {"role": "assistant", "content": content}} if chat else {"text": content}
@@ -76,7 +89,7 @@ def completion(behaviour: str, chat: bool, body: dict) -> dict:
         choice["logprobs"] = shape(tokens, k)
     reply = {"choices": [choice], "model": body["model"]}
     if behaviour != "nousage":
-        usage = {"prompt_tokens": len(text), "completion_tokens": 3}
+        usage = {"prompt_tokens": len(text), "completion_tokens": len(tokens)}
         reply["usage"] = usage | {"prompt_tokens_details": {"cached_tokens": 2}} if behaviour == "cached" else usage
     return reply
 
@@ -161,6 +174,22 @@ class Handler(BaseHTTPRequestHandler):
             self.do_reset(behaviour, route, body, count)
         else:
             self.answer("ok", route, body, count)
+
+    def do_extrabusy(self, behaviour, route, body, count):
+        if is_extra(body):
+            self.send(429, b'{"error": "slow down"}')
+        else:
+            self.answer("ok", route, body, count)
+
+    def do_extrareset(self, behaviour, route, body, count):  # every second one, by its seed
+        if is_extra(body) and body.get("seed", 1) % 2:
+            self.do_reset(behaviour, route, body, count)
+        else:
+            self.answer("ok", route, body, count)
+
+    def do_slowextra(self, behaviour, route, body, count):
+        time.sleep(0.2 if is_extra(body) else 0)
+        self.answer("ok", route, body, count)
 
     def do_stallonce(self, behaviour, route, body, count):
         if count == 1:

@@ -93,6 +93,11 @@ def completions_model(make: Any) -> tuple[Model, list[Any]]:
     return OpenAIModel("m", make.server.url("llamacpp", ""), route="completions"), TEXTS
 
 
+def further_calls_model(make: Any) -> tuple[Model, list[Any]]:
+    url = make.server.url("ok", "")
+    return OpenAIModel("m", url, samples=2, self_verification=True, prompt_price=1.0, completion_price=2.0), TEXTS
+
+
 class Make:
     """What the builders above need."""
 
@@ -111,6 +116,7 @@ MODELS: dict[str, Callable[[Any], tuple[Model, list[Any]]]] = {
     "http_json, probabilities": http_probabilities_model,
     "openai, chat": chat_model,
     "openai, completions": completions_model,
+    "openai, further calls": further_calls_model,
 }
 
 
@@ -127,6 +133,7 @@ WRAPPERS: dict[str, Callable[[Model, Any], Model]] = {
     "all, the other way": lambda model, tmp: quick_retry(Concurrency(RecordingCache(model, tmp / "c.sqlite"), 2)),
 }
 ASYNC = ["function, async", "http_json", "http_json, probabilities", "openai, chat", "openai, completions"]
+ASYNC += ["openai, further calls"]
 CASES = [(model, wrapper) for model in MODELS for wrapper in WRAPPERS]
 CASES += [(model, "timeout") for model in ASYNC]
 WRAPPERS["timeout"] = lambda model, tmp: Timeout(Retry(Timeout(model, 20)), 20)
@@ -144,7 +151,7 @@ def assert_same(one: ModelOutput, other: ModelOutput, *, but: tuple[str, ...] = 
         a, b = getattr(one, name), getattr(other, name)
         if isinstance(a, np.ndarray) and a.dtype.kind == "f":
             np.testing.assert_allclose(a, b, rtol=1e-6, err_msg=name)
-        elif name == "token_logprobs" and a is not None:
+        elif name in ("token_logprobs", "sample_logprobs", "sample_lengths") and a is not None:
             for row, other_row in zip(a, b, strict=True):
                 np.testing.assert_allclose(row, other_row)
         else:
@@ -199,7 +206,8 @@ def test_it_is_a_model_with_a_name_and_declares_whether_it_is_asynchronous(case:
 
 def test_latency_and_cost_are_numbers_at_or_above_0_or_not_known(case: Any) -> None:
     output = ask_as_drivers_do(*case)
-    for column in (output.latency_s, output.cost, output.prompt_tokens, output.completion_tokens):
+    tokens = (output.prompt_tokens, output.completion_tokens)
+    for column in (output.latency_s, output.cost, *tokens, output.extra_calls):
         assert column is None or (column.shape == (len(output),) and not (column < 0).any())
 
 

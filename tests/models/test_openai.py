@@ -12,7 +12,8 @@ from bisupervised.cascade import BiSupervised, Level
 from bisupervised.errors import ConfigError, InputError, ModelStatusError
 from bisupervised.fallback import Default
 from bisupervised.models import FunctionModel, OpenAIModel
-from bisupervised.quantifiers import LabelProbability, TokenLikelihood
+from bisupervised.models.extra_calls import VERIFICATION_PROMPT
+from bisupervised.quantifiers import LabelProbability, PTrue, SelfConsistency, SemanticEntropy, TokenLikelihood
 from bisupervised.records import Evidence, Route
 from bisupervised.supervisor import Supervisor
 from models.asking import ask, failure_kinds
@@ -98,6 +99,107 @@ def test_an_unreadable_answer_is_a_failure_whose_cost_counts(
     assert output.latency_s[0] > 0
 
 
+# ---------------------------------------------------------------- further calls
+
+
+@pytest.mark.parametrize(("behaviour", "route"), [("varied", "chat"), ("varied", "completions")])
+def test_samples_are_drawn_read_as_the_prediction_is_and_scored(server: Any, behaviour: str, route: Any) -> None:
+    model = model_at(server, behaviour, route=route, samples=6, extra={"seed": 7}, read_label=str.upper)
+    output = ask(model, ["good film"])
+    assert model.provides == {TOKENS, Evidence.SAMPLES}
+    assert output.predictions.tolist() == ["POSITIVE."]
+    # The seeds 8 to 13: the server answers otherwise to those that 3 divides.
+    assert list(output.samples[0]) == ["POSITIVE.", "MIXED.", "POSITIVE.", "POSITIVE.", "MIXED.", "POSITIVE."]
+    np.testing.assert_allclose(output.sample_logprobs[0], np.full(6, output.token_logprobs[0].sum()))
+    assert output.sample_lengths[0].tolist() == [3.0] * 6
+    assert SelfConsistency(6)(output) == pytest.approx([4 / 6])
+    entropy = 5 / 7 * math.log(5 / 7) + 2 / 7 * math.log(2 / 7)
+    for weighted in (False, True):
+        assert SemanticEntropy(6, weighted=weighted)(output) == pytest.approx([entropy])
+    assert output.extra_calls.tolist() == [6]
+    assert output.p_true is None
+
+
+@pytest.mark.parametrize(("behaviour", "route"), SHAPES)
+def test_the_model_is_asked_whether_its_answer_is_true(server: Any, behaviour: str, route: Any) -> None:
+    model = model_at(server, behaviour, route=route, self_verification=True)
+    output = ask(model, ["good film"])
+    asked = VERIFICATION_PROMPT.format(question="good film", answer="positive.")
+    assert model.provides == {TOKENS, Evidence.P_TRUE}
+    assert PTrue()(output) == pytest.approx([confidence_of(asked)])
+    assert (output.samples, output.extra_calls.tolist()) == (None, [1])
+
+
+def test_what_further_calls_cost_and_take_is_part_of_the_row(server: Any) -> None:
+    prices = {"prompt_price": 10.0, "completion_price": 100.0}
+    plain = ask(model_at(server, **prices), ["good"])
+    output = ask(model_at(server, **prices, samples=2, self_verification=True), ["good"])
+    asked = len(VERIFICATION_PROMPT.format(question="good", answer="positive."))
+    assert plain.extra_calls is None
+    assert (plain.prompt_tokens, plain.completion_tokens) == (4, 3)
+    assert (output.prompt_tokens, output.completion_tokens) == (3 * 4 + asked, 3 * 3 + 1)
+    assert output.cost == pytest.approx([((3 * 4 + asked) * 10 + (3 * 3 + 1) * 100) / 1e6])
+    assert ask(model_at(server, samples=2), ["good"]).cost is None
+
+
+def test_further_calls_run_at_the_same_time_after_the_answer(server: Any) -> None:
+    model = model_at(server, "slowextra", samples=4, self_verification=True)
+    output = ask(model, ["good"])
+    url = model._endpoint.shown_url
+    assert (server.count(url), server.most_at_once(url)) == (6, 5)
+    assert 0.2 < output.latency_s[0] < 5 * 0.2
+
+
+def test_no_further_calls_are_made_about_an_answer_that_failed(server: Any) -> None:
+    model = model_at(
+        server, read_label={}.get, samples=3, self_verification=True, prompt_price=1.0, completion_price=1.0
+    )
+    output = ask(model, ["good"])
+    assert failure_kinds(output) == ["unreadable"]
+    assert server.count(model._endpoint.shown_url) == 1
+    assert (output.extra_calls.tolist(), list(output.samples[0])) == ([0], [])
+    assert np.isnan(output.p_true).all()
+    assert output.cost == pytest.approx([7e-6])
+
+
+def test_further_calls_that_are_refused_cost_nothing_and_leave_the_answer(server: Any) -> None:
+    prices = {"prompt_price": 10.0, "completion_price": 100.0}
+    output = ask(model_at(server, "extrabusy", samples=2, self_verification=True, **prices), ["good"])
+    assert output.predictions.tolist() == ["positive."]
+    assert not output.failures
+    assert list(output.samples[0]) == [None, None]
+    for quantifier in (SelfConsistency(2), SemanticEntropy(2), PTrue()):
+        assert np.isnan(quantifier(output)).all()
+    assert output.extra_calls.tolist() == [3]
+    assert output.cost == pytest.approx([340e-6])
+    assert (output.prompt_tokens, output.completion_tokens) == (4, 3)
+
+
+def test_one_that_breaks_off_may_have_cost_something_and_agrees_with_nothing(server: Any) -> None:
+    prices = {"prompt_price": 10.0, "completion_price": 100.0}
+    output = ask(model_at(server, "extrareset", samples=4, extra={"seed": 1}, **prices), ["good"])
+    assert list(output.samples[0]) == ["positive.", None, "positive.", None]
+    assert np.isnan(output.sample_logprobs[0]).tolist() == [False, True, False, True]
+    assert SelfConsistency(4)(output) == [0.5]
+    assert not output.failures
+    for column in (output.cost, output.prompt_tokens, output.completion_tokens):
+        assert np.isnan(column).all()
+
+
+def test_what_is_asked_further_is_part_of_what_a_cache_finds_an_answer_by(server: Any) -> None:
+    models = [
+        {},
+        {"samples": 2},
+        {"samples": 3},
+        {"self_verification": True},
+        {"samples": 2, "sample_temperature": 0.5},
+    ]
+    url = server.url("ok", "")
+    keys = [json.dumps(OpenAIModel("m", url, **settings).cache_key("x"), sort_keys=True) for settings in models]
+    assert len(set(keys)) == len(keys)
+    assert "extra_calls" not in keys[0], "answers that were kept before are found again"
+
+
 def test_unreadable_answers_do_not_become_predictions_of_the_system(server: Any) -> None:
     remote = Level(model_at(server, read_label={}.get), Supervisor(TokenLikelihood(), threshold=-np.inf))
     local = Level(FunctionModel(lambda xs: [[0.5, 0.5] for _ in xs]), Supervisor())
@@ -171,6 +273,10 @@ def test_settings_that_cannot_work_are_refused_when_it_is_made(monkeypatch: Any)
         ({"prompt_price": 1.0}, "together"),
         ({"cached_prompt_price": 1.0}, "together"),
         ({"prompt_price": -1.0, "completion_price": 0.0}, "a price is"),
+        ({"samples": -1}, "0 or more"),
+        ({"samples": 2, "sample_temperature": 0.0}, "every sample is the same"),
+        ({"samples": 1, "sample_temperature": -1.0}, "from 0 on"),
+        ({"self_verification": True, "verification_prompt": "Is it true?"}, r"contain \{answer\}"),
     ]:
         with pytest.raises(InputError, match=says):
             OpenAIModel("m", "http://localhost", **settings)

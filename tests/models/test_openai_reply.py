@@ -27,7 +27,9 @@ JSON = st.recursive(
 def test_whatever_json_comes_back_is_an_answer_or_has_a_problem(reply: Any) -> None:
     answer = read_answer(reply)
     assert (answer.text is None) == (answer.problem is not None)
+    assert (answer.kind == "text") <= (answer.text is not None)
     assert answer.token_logprobs.ndim == 1
+    assert answer.no_logprobs == bool(np.isnan(answer.token_logprobs).all())
 
 
 @given(
@@ -115,3 +117,90 @@ def test_a_log_probability_above_0_makes_the_reply_unreadable_and_keeps_what_it_
     assert answer.text is None
     assert "above 0" in str(answer.problem)
     assert answer.usage.prompt == 7
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("message", "finish_reason", "kind", "text"),
+    [
+        ({"content": "Rome"}, "stop", "text", "Rome"),
+        ({"content": "Rome", "tool_calls": []}, "length", "text", "Rome"),
+        ({"content": "Rome", "refusal": None, "function_call": None}, None, "text", "Rome"),
+        ({"content": None, "tool_calls": [CALL]}, "tool_calls", "tool_call", None),
+        ({"tool_calls": [CALL]}, "tool_calls", "tool_call", None),
+        ({"content": "Let me look.", "tool_calls": [CALL]}, "tool_calls", "tool_call", "Let me look."),
+        ({"content": None, "function_call": CALL["function"]}, "function_call", "tool_call", None),
+        ({"content": None, "refusal": "I cannot help with that."}, "stop", "refusal", None),
+        ({"content": [{"type": "refusal", "refusal": "No."}]}, "stop", "refusal", None),
+        ({"content": ""}, "content_filter", "refusal", None),
+        ({"content": "Half of", "refusal": None}, "content_filter", "text", "Half of"),
+        ({"content": None}, "stop", "empty", None),
+        ({"content": " \n"}, "length", "empty", None),
+        ({"content": "", "reasoning_content": "The user wants Rome."}, "length", "empty", None),
+        ({"content": "Rome", "reasoning_content": "Oslo?"}, "stop", "text", "Rome"),
+    ],
+)
+def test_a_reply_tells_what_it_is(message: Any, finish_reason: str | None, kind: str, text: str | None) -> None:
+    reply = {"choices": [{"message": {"role": "assistant"} | message, "finish_reason": finish_reason}]}
+    answer = read_answer(reply | {"usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+    assert (answer.kind, answer.text, answer.finish_reason) == (kind, text, finish_reason)
+    assert (answer.problem is None) == (text is not None)
+    assert answer.usage == Usage(3, 2)
+    if text is None:
+        assert f"finish_reason: {finish_reason}" in str(answer.problem)
+
+
+def test_completions_have_text_or_are_empty() -> None:
+    kinds = [read_answer({"choices": [{"text": text, "finish_reason": "stop"}]}).kind for text in ("Rome", "", None)]
+    assert kinds == ["text", "empty", "empty"]
+
+
+@pytest.mark.parametrize("reply", [None, [], {}, {"choices": []}, {"choices": [{"text": 3}]}, {"error": "no"}])
+def test_what_is_no_completion_is_unreadable(reply: Any) -> None:
+    assert read_answer(reply).kind == "unreadable"
+
+
+def test_log_probabilities_that_are_not_there_or_all_null_are_none() -> None:
+    assert answer_of().no_logprobs
+    assert answer_of(("a", None, []), ("b", None, [])).no_logprobs
+    assert not answer_of(("a", None, []), ("b", -1.0, [])).no_logprobs
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}, (9, 2, 4)),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": None}, (9, 2, 0)),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": None}}, (9, 2, 0)),
+        # DeepSeek: hits and misses make the prompt.
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "prompt_cache_hit_tokens": 5,
+                "prompt_cache_miss_tokens": 4,
+            },
+            (9, 2, 5),
+        ),
+        # Anthropic: the prompt is what was read, written and neither.
+        (
+            {
+                "input_tokens": 1,
+                "output_tokens": 2,
+                "cache_read_input_tokens": 5,
+                "cache_creation_input_tokens": 3,
+            },
+            (9, 2, 5),
+        ),
+        ({"input_tokens": 9, "output_tokens": 2}, (9, 2, 0)),
+        # As proxies give it: OpenAI's names, in which the prompt holds what was read from the cache.
+        ({"prompt_tokens": 9, "completion_tokens": 2, "cache_read_input_tokens": 5}, (9, 2, 5)),
+        ({"cache_read_input_tokens": 5}, (math.nan, math.nan, 5)),
+        ({}, (math.nan, math.nan, 0)),
+    ],
+)
+def test_usage_is_read_under_the_names_in_use(usage: Any, read: tuple[float, float, float]) -> None:
+    found = read_answer({"usage": usage}).usage
+    np.testing.assert_array_equal([found.prompt, found.completion, found.cached], read)

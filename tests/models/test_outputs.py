@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from bisupervised.errors import InputError, ReplyUnreadable
-from bisupervised.models.outputs import as_column, check_batch, empty_output, evidence_in, output_from_result
+from bisupervised.models.outputs import (
+    EVIDENCE_COLUMNS,
+    as_column,
+    check_batch,
+    empty_output,
+    evidence_in,
+    output_from_result,
+)
 from bisupervised.records import Evidence, ModelOutput
 
 
@@ -44,13 +51,16 @@ def test_evidence_is_what_some_row_really_has() -> None:
     )
     assert evidence_in(output) == {Evidence.TOKEN_LOGPROBS}
     assert evidence_in(ModelOutput(np.array(["a"]))) == set()
+    for samples, given in [([[], []], set()), ([[], [None]], set()), ([[None], [None, "x"]], {Evidence.SAMPLES})]:
+        assert evidence_in(ModelOutput(np.array(["a", "b"]), samples=samples, p_true=nan)) == given
 
 
 @pytest.mark.parametrize("evidence", list(Evidence))
 def test_an_output_for_no_inputs_has_the_declared_columns_and_no_rows(evidence: Evidence) -> None:
     output = empty_output({evidence}, ["a", "b"])
-    held = [getattr(output, name) for name in ("probabilities", "token_logprobs", "top_logprobs", "confidences")]
-    assert [len(column) for column in held if column is not None] == [0]
+    held = [e for e, name in EVIDENCE_COLUMNS.items() if getattr(output, name) is not None]
+    assert held == [evidence]
+    assert len(getattr(output, EVIDENCE_COLUMNS[evidence])) == 0
     assert len(output) == 0
 
 

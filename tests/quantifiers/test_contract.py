@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"labels": {1: ["yes", "y"], 0: ["no"]}},
         {"labels": {1: ["yes", "y"], 0: ["no"]}, "normalise": True},
     ],
+    "SelfConsistency": [{"samples": 8}],
+    "SemanticEntropy": [{"samples": 8}, {"samples": 8, "weighted": True}],
     "TokenLikelihood": [{"aggregate": a} for a in ("sum", "mean", "min", 0.0, 0.1, 0.5, 1.0)],
 }
 
@@ -45,7 +46,17 @@ def found() -> list[Quantifier]:
 
 
 QUANTIFIERS = found()
-EVERY = pytest.mark.parametrize("quantifier", QUANTIFIERS, ids=lambda q: f"{q.name}-{getattr(q, 'normalise', '')}")
+#: Files of the folder that hold what quantifiers share.
+SHARED = {"port", "equivalence", "samples"}
+
+
+def of_each(quantifiers: list[Quantifier]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("quantifier", quantifiers, ids=repr)
+
+
+EVERY = of_each(QUANTIFIERS)
+#: Those that judge by evidence: all but the one that trusts whatever did not fail.
+JUDGING = of_each([quantifier for quantifier in QUANTIFIERS if quantifier.needs is not None])
 
 
 # One row of evidence of each kind from `certainty` in [0, 1]: more is never less certain of prediction 1.
@@ -65,6 +76,17 @@ def top_logprobs(certainty: float) -> dict[str, float]:
     return {" Yes": np.log(yes), "NO ": np.log(0.95 - yes + 1e-9), "maybe": np.log(0.01)}
 
 
+def samples(certainty: float) -> list[Any]:
+    """Eight, of which the more agree with prediction 1 the more certain it is; the others all differ."""
+    agreeing = round(8 * certainty)
+    return [1] * agreeing + [f"other {number}" for number in range(8 - agreeing)]
+
+
+def sample_logprobs(certainty: float) -> np.ndarray:
+    """Each sample as likely as the prediction, of which every token is."""
+    return np.full(8, 3 * token_logprobs(certainty).mean())
+
+
 def output_of(certainties: list[float]) -> ModelOutput:
     """An output with every kind of evidence; NaN is a row without any."""
     n = len(certainties)
@@ -79,6 +101,10 @@ def output_of(certainties: list[float]) -> ModelOutput:
         token_logprobs=[np.empty(0) if m else token_logprobs(c) for c, m in zip(known, missing, strict=True)],
         top_logprobs=[{} if m else top_logprobs(c) for c, m in zip(known, missing, strict=True)],
         confidences=np.array(certainties, dtype=float),
+        samples=[[] if m else samples(c) for c, m in zip(known, missing, strict=True)],
+        sample_logprobs=[np.empty(0) if m else sample_logprobs(c) for c, m in zip(known, missing, strict=True)],
+        sample_lengths=[np.empty(0) if m else np.full(8, 3.0) for m in missing],
+        p_true=np.array(certainties, dtype=float),
     )
 
 
@@ -86,7 +112,7 @@ CERTAINTIES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.5, 1.0, NAN]) | st.flo
 
 
 def test_every_file_of_the_folder_is_tested():
-    files = {module.name for module in pkgutil.iter_modules(package.__path__)} - {"port"}
+    files = {module.name for module in pkgutil.iter_modules(package.__path__)} - SHARED
     assert {type(quantifier).__module__.rpartition(".")[2] for quantifier in QUANTIFIERS} == files
     assert {type(quantifier).__name__ for quantifier in QUANTIFIERS} <= set(package.__all__)
 
@@ -95,12 +121,19 @@ def test_every_file_of_the_folder_is_tested():
 def test_it_is_a_quantifier_with_a_name_and_a_need(quantifier):
     assert isinstance(quantifier, Quantifier)
     assert quantifier.name == quantifier.name.strip().lower() != ""
-    assert isinstance(quantifier.needs, Evidence)
+    assert quantifier.needs is None or isinstance(quantifier.needs, Evidence)
     assert type(quantifier).__doc__.startswith("confidence = ")
-    Level(FakeModel(recorded([]), provides=frozenset({quantifier.needs})), Supervisor(quantifier))
+    needs = frozenset() if quantifier.needs is None else frozenset({quantifier.needs})
+    Level(FakeModel(recorded([]), provides=needs), Supervisor(quantifier))
 
 
 @EVERY
+def test_it_states_the_model_calls_that_its_evidence_takes(quantifier):
+    extra = {Evidence.P_TRUE: 1, Evidence.SAMPLES: 8}
+    assert quantifier.extra_calls == extra.get(quantifier.needs, 0)
+
+
+@JUDGING
 @settings(max_examples=30)
 @given(CERTAINTIES)
 def test_it_gives_one_float64_for_each_row_and_nan_exactly_without_evidence(quantifier, certainties):
@@ -111,7 +144,7 @@ def test_it_gives_one_float64_for_each_row_and_nan_exactly_without_evidence(quan
     assert np.isnan(confidences).tolist() == [bool(np.isnan(c)) for c in certainties]
 
 
-@EVERY
+@JUDGING
 @settings(max_examples=30)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_more_certain_output_never_gets_a_lower_confidence(quantifier, one, other):
@@ -120,7 +153,7 @@ def test_a_more_certain_output_never_gets_a_lower_confidence(quantifier, one, ot
     assert confidences[0] <= confidences[1] + 1e-12
 
 
-@EVERY
+@JUDGING
 def test_the_direction_is_not_the_other_way_round(quantifier):
     unsure, sure = quantifier(output_of([0.1, 0.9]))
     assert unsure < sure - 0.01
@@ -153,9 +186,12 @@ def test_the_output_is_left_as_it_was(quantifier):
     quantifier(output)
     np.testing.assert_array_equal(output.probabilities, twin.probabilities)
     np.testing.assert_array_equal(output.confidences, twin.confidences)
+    np.testing.assert_array_equal(output.p_true, twin.p_true)
     assert output.top_logprobs == twin.top_logprobs
-    for one, other in zip(output.token_logprobs, twin.token_logprobs, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert output.samples == twin.samples
+    for name in ("token_logprobs", "sample_logprobs", "sample_lengths"):
+        for one, other in zip(getattr(output, name), getattr(twin, name), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @EVERY
@@ -168,6 +204,10 @@ def test_half_and_single_precision_will_do(quantifier, dtype, tolerance):
         token_logprobs=[row.astype(dtype) for row in output.token_logprobs],
         top_logprobs=[{token: dtype(p) for token, p in row.items()} for row in output.top_logprobs],
         confidences=output.confidences.astype(dtype),
+        samples=output.samples,
+        sample_logprobs=[row.astype(dtype) for row in output.sample_logprobs],
+        sample_lengths=[row.astype(dtype) for row in output.sample_lengths],
+        p_true=output.p_true.astype(dtype),
     )
     confidences = quantifier(short)
     assert confidences.dtype == np.float64
@@ -180,7 +220,7 @@ def test_no_rows_give_no_confidences(quantifier):
     assert quantifier(output_of([])).dtype == np.float64
 
 
-@EVERY
+@JUDGING
 def test_missing_evidence_is_an_error_that_says_what_to_do(quantifier):
     with pytest.raises(EvidenceError) as raised:
         quantifier(ModelOutput(np.array([1, 1])))
@@ -188,7 +228,7 @@ def test_missing_evidence_is_an_error_that_says_what_to_do(quantifier):
     assert any(word in message for word in ("use a quantifier", "choose a quantifier", "ask the endpoint")), message
 
 
-@EVERY
+@JUDGING
 @pytest.mark.parametrize("rows", [1, 3])
 def test_evidence_for_another_number_of_rows_is_an_error(quantifier, rows):
     """One row for two predictions would be broadcast, and both decided by it."""
@@ -199,12 +239,16 @@ def test_evidence_for_another_number_of_rows_is_an_error(quantifier, rows):
         token_logprobs=other.token_logprobs,
         top_logprobs=other.top_logprobs,
         confidences=other.confidences,
+        samples=other.samples,
+        sample_logprobs=other.sample_logprobs,
+        sample_lengths=other.sample_lengths,
+        p_true=other.p_true,
     )
     with pytest.raises(EvidenceError):
         quantifier(wrong)
 
 
-@EVERY
+@JUDGING
 def test_a_replied_null_in_the_evidence_is_no_evidence_or_an_error_and_never_a_number(quantifier):
     nulls = ModelOutput(
         np.array([1]),
@@ -212,19 +256,33 @@ def test_a_replied_null_in_the_evidence_is_no_evidence_or_an_error_and_never_a_n
         token_logprobs=[[None, -0.1]],
         top_logprobs=[{"yes": None, "no": NAN}],
         confidences=np.array([None], dtype=object),
+        samples=[[None, None]],
+        sample_logprobs=[[None, -0.1]],
+        sample_lengths=[[1, 1]],
+        p_true=np.array([None], dtype=object),
     )
     assert np.isnan(quantifier(nulls)).all()
 
 
-BY_NAME: list[Callable[[], Quantifier]] = [q for q in QUANTIFIERS if type(q).__name__ != "LabelProbability"]
+#: As a configuration file would give them; what it does not say is as it is by default.
+IN_A_FILE = {"samples": 8, "weighted": True, "model": "openai", "threshold": 0.5}
 
 
-@pytest.mark.parametrize("quantifier", BY_NAME, ids=lambda q: q.name)
+@of_each([q for q in QUANTIFIERS if type(q).__name__ != "LabelProbability" and not getattr(q, "samples", 0)])
 def test_a_name_gives_the_quantifier_back(quantifier):
     again = quantifier_by_name(quantifier.name)
+    assert quantifier_by_name(quantifier.name, IN_A_FILE) == again, "settings of others are not its business"
     assert type(again) is type(quantifier)
     assert again == quantifier
     assert again.name == quantifier.name
+
+
+@of_each([q for q in QUANTIFIERS if getattr(q, "samples", 0)])
+def test_a_name_and_settings_give_the_quantifier_back(quantifier):
+    given = {"samples": 8, "weighted": getattr(quantifier, "weighted", True)}
+    again = quantifier_by_name(quantifier.name, given)
+    assert again == quantifier
+    assert again != quantifier_by_name(quantifier.name)
 
 
 def test_names_that_are_listed_are_known_and_unique():

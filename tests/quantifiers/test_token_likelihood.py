@@ -38,7 +38,7 @@ def test_a_single_token_is_its_probability_and_a_certain_answer_is_1(aggregate):
 
 
 @EVERY
-@pytest.mark.parametrize("row", [[], np.empty(0), [NAN], [-0.1, NAN], [None, -0.1], [NAN, 3.0]])
+@pytest.mark.parametrize("row", [None, [], np.empty(0), [NAN], [-0.1, NAN], [None, -0.1], [NAN, 3.0]])
 def test_an_answer_without_tokens_or_with_one_not_known_gives_no_evidence(aggregate, row):
     np.testing.assert_array_equal(score(aggregate, row, [-0.5]), [NAN, np.exp(-0.5)])
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bisupervised.models.cache import RecordingCache
     from bisupervised.models.check import EvidenceCheck
+    from bisupervised.models.circuit_breaker import CircuitBreaker
     from bisupervised.models.concurrency import Concurrency
     from bisupervised.models.function import FunctionModel
     from bisupervised.models.http_json import HttpJsonModel
     from bisupervised.models.onnx import OnnxModel
+    from bisupervised.models.open_inference import OpenInferenceModel
     from bisupervised.models.openai import OpenAIModel
     from bisupervised.models.port import Model
     from bisupervised.models.recorded import RecordedModel
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from bisupervised.models.timeout import Timeout
 
 __all__ = [
+    "CircuitBreaker",
     "Concurrency",
     "EvidenceCheck",
     "FunctionModel",
@@ -27,6 +30,7 @@ __all__ = [
     "Model",
     "OnnxModel",
     "OpenAIModel",
+    "OpenInferenceModel",
     "RecordedModel",
     "RecordingCache",
     "Retry",
@@ -35,6 +39,7 @@ __all__ = [
 ]
 
 _FILE_OF = {
+    "CircuitBreaker": "circuit_breaker",
     "Concurrency": "concurrency",
     "EvidenceCheck": "check",
     "FunctionModel": "function",
@@ -42,6 +47,7 @@ _FILE_OF = {
     "Model": "port",
     "OnnxModel": "onnx",
     "OpenAIModel": "openai",
+    "OpenInferenceModel": "open_inference",
     "RecordedModel": "recorded",
     "RecordingCache": "cache",
     "Retry": "retry",

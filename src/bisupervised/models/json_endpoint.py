@@ -1,10 +1,11 @@
-"""One JSON exchange over HTTP: the only file that knows aiohttp, and where its errors become ours."""
+"""One exchange over HTTP, JSON or bytes: the only file that knows aiohttp, and where its errors become ours."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import re
 import weakref
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from bisupervised.errors import (
+    ConfigError,
     InputError,
     MissingExtra,
     ModelError,
@@ -41,6 +43,15 @@ class Exchange:
     """A reply that is JSON, and the seconds from sending the request to having read the reply."""
 
     reply: Any
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BytesExchange:
+    """A reply as it came, and the seconds from sending the request to having read the reply."""
+
+    content: bytes
+    headers: Mapping[str, str]  #: names in any case
     latency_s: float
 
 
@@ -84,14 +95,24 @@ class JsonEndpoint:
         for a reply that is no JSON, cut off, or larger than `max_reply_bytes`; `InputError` for a body that
         JSON cannot hold.
         """
-        data = _encoded(body)
+        exchange = await self.post_bytes(_encoded(body))
+        return Exchange(self._json(exchange), exchange.latency_s)
+
+    async def post_bytes(self, body: bytes, headers: Mapping[str, str] | None = None) -> BytesExchange:
+        """Send a body as it is, under these headers and the endpoint's own others.
+
+        Raises what `post` raises, but for what it says of JSON.
+        """
+        sent = _checked(self._headers, headers) if headers else self._headers
         start = perf_counter()
         try:
-            status, headers, content = await self._exchange(data)
+            status, received, content = await self._exchange(body, sent)
         except Exception as error:
             failure = self._mapped(error)
         else:
-            return Exchange(self._parsed(status, headers, content), perf_counter() - start)
+            latency_s = perf_counter() - start
+            self._check_status(status, received, content)
+            return BytesExchange(content, received, latency_s)
         # Raised outside the handler: aiohttp's errors hold the request's headers, keys included.
         raise failure
 
@@ -101,9 +122,9 @@ class JsonEndpoint:
         if pool is not None:
             await pool.aclose()
 
-    async def _exchange(self, data: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    async def _exchange(self, data: bytes, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
         session = await self._session()
-        async with session.post(self._url, data=data, headers=self._headers, allow_redirects=False) as response:
+        async with session.post(self._url, data=data, headers=headers, allow_redirects=False) as response:
             limit = self._max_reply_bytes if response.ok else _MAX_ERROR_BYTES
             content = bytearray()
             async for chunk in response.content.iter_any():
@@ -139,7 +160,7 @@ class JsonEndpoint:
             return ModelUnreachable(f"{self.shown_url} cannot be reached ({_cause(error)})")
         return error
 
-    def _parsed(self, status: int, headers: Mapping[str, str], content: bytes) -> Any:
+    def _check_status(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         if not 200 <= status < 300:
             hint = ". Redirects are not followed: give the final URL" if 300 <= status < 400 else ""
             raise ModelStatusError(
@@ -147,7 +168,10 @@ class JsonEndpoint:
                 status=status,
                 retry_after_s=retry_after_s(headers.get("Retry-After")),
             )
-        kind = headers.get("Content-Type", "application/json")
+
+    def _json(self, exchange: BytesExchange) -> Any:
+        content = exchange.content
+        kind = exchange.headers.get("Content-Type", "application/json")
         if "json" not in kind.lower():
             raise ReplyUnreadable(
                 f"{self.shown_url} answered with {kind[:80]}, not with JSON: {self._excerpt(content)}"
@@ -257,6 +281,19 @@ def _aiohttp() -> Any:
     except ImportError as error:
         raise MissingExtra("aiohttp", "http") from error
     return aiohttp
+
+
+def key_from(api_key: str | None, api_key_env: str | None) -> str | None:
+    """A key that is given, or in the environment variable *named* by `api_key_env`; None when neither is."""
+    if api_key is not None and api_key_env is not None:
+        raise InputError("give api_key or api_key_env, not both")
+    if api_key_env is not None:
+        api_key = os.environ.get(api_key_env)
+        if not api_key or not api_key.strip():
+            raise ConfigError(
+                f"the environment variable {api_key_env} is not set; api_key_env names the one with the key"
+            )
+    return api_key.strip() if api_key else None
 
 
 # ---------------------------------------------------------------- what may be shown

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bisupervised.errors import InputError, MissingExtra, ModelError, ReplyUnreadable
-from bisupervised.models.outputs import empty_output, output_from_probabilities
+from bisupervised.models.outputs import as_column, empty_output
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 Feed: TypeAlias = np.ndarray[Any, Any] | Mapping[str, np.ndarray[Any, Any]]
@@ -62,15 +63,18 @@ class OnnxModel:
             self._session = _open_session(model, threads, arena)
         self.name = name or (Path(model).stem if isinstance(model, str | Path) else "onnx")
         self.classes = None if classes is None else list(classes)
+        self._labels = None if classes is None else as_column(self.classes or ())
         self.max_batch = max_batch
         self._prepare = prepare
         self._softmax = softmax
         self._renormalise = renormalise
         self._input = self._session.get_inputs()[0]
+        self._input_name: str = self._input.name
         inputs = [node.name for node in self._session.get_inputs()]
         if prepare is None and len(inputs) > 1:
             raise InputError(f"{self.name} has the inputs {', '.join(inputs)}: give prepare, which fills them all")
         self._output = _output_name(self._session, output, self.name)
+        self._outputs = [self._output]
 
     def __repr__(self) -> str:
         return f"OnnxModel({self.name!r}, output={self._output!r})"
@@ -79,20 +83,34 @@ class OnnxModel:
         """Probabilities and predictions of n inputs. Raises `ModelError` when ONNX Runtime does."""
         if len(inputs) == 0:
             return empty_output(self.provides, self.classes, width=self._width())
+        start = perf_counter()
         feed = self._feed(inputs)
         try:
-            (result,) = self._session.run([self._output], feed)
+            (result,) = self._session.run(self._outputs, feed)
         except Exception as error:  # the runtime's own exceptions have no public base
             raise ModelError(f"{self.name}: ONNX Runtime raised {type(error).__name__}: {error}") from error
-        output = output_from_probabilities(self._probabilities(result, len(inputs)), self.classes, model=self.name)
-        if len(output) != len(inputs):
-            raise ReplyUnreadable(f"{self.name} was given {len(inputs)} inputs and answered {len(output)}")
-        return output
+        p = self._probabilities(result, len(inputs))
+        if len(p) != len(inputs):
+            raise ReplyUnreadable(f"{self.name} was given {len(inputs)} inputs and answered {len(p)}")
+        labels = self._labels_of(p.shape[1])
+        return ModelOutput(
+            predictions=labels[p.argmax(axis=1)],
+            probabilities=p,
+            classes=labels,
+            latency_s=np.full(len(p), (perf_counter() - start) / len(p)),
+        )
+
+    def _labels_of(self, width: int) -> np.ndarray[Any, Any]:
+        if self._labels is None:
+            self._labels = np.arange(width)
+        if len(self._labels) != width:
+            raise ModelError(f"{self.name} gives {width} probabilities for {len(self._labels)} classes")
+        return self._labels
 
     def _feed(self, inputs: Sequence[Any]) -> Mapping[str, np.ndarray[Any, Any]]:
         if self._prepare is not None:
             prepared = self._prepare(inputs)
-            return prepared if isinstance(prepared, Mapping) else {self._input.name: prepared}
+            return {self._input_name: prepared} if isinstance(prepared, np.ndarray) else _as_feed(prepared, self)
         dtype = _DTYPES.get(self._input.type)
         if dtype is None:
             raise InputError(f"{self.name} takes {self._input.type}: give prepare, which makes such an array")
@@ -118,15 +136,23 @@ class OnnxModel:
                 f"{self.name}: the output {self._output!r} has the shape {p.shape}; one number for each of at "
                 f"least two classes is needed, ({n}, classes)"
             )
+        if not self._softmax and not self._renormalise:
+            return p
         with np.errstate(invalid="ignore", divide="ignore"):  # a row without any mass becomes NaN: no evidence
             if self._softmax:
                 p = np.exp(p - p.max(axis=1, keepdims=True))
-            return p / p.sum(axis=1, keepdims=True) if self._softmax or self._renormalise else p
+            scaled: FloatArray = p / p.sum(axis=1, keepdims=True)
+            return scaled
 
     def _width(self) -> int:
         node = next(node for node in self._session.get_outputs() if node.name == self._output)
         last = node.shape[-1] if node.shape else 0
         return last if isinstance(last, int) else 0
+
+
+def _as_feed(prepared: Any, model: OnnxModel) -> Mapping[str, Any]:
+    """What `prepare` gave for all inputs of the graph, or for the only one."""
+    return prepared if isinstance(prepared, Mapping) else {model._input_name: prepared}
 
 
 def _open_session(model: str | Path | bytes, threads: int, arena: bool) -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from bisupervised.errors import ConfigError, InputError, ReplyUnreadable
+from bisupervised.errors import InputError, ModelError, ModelStatusError, ReplyUnreadable
 from bisupervised.models.check import EvidenceCheck, evidence_check
-from bisupervised.models.json_endpoint import EXCERPT, MAX_REPLY_BYTES, JsonEndpoint
-from bisupervised.models.openai_reply import Answer, Prices, read_answer
+from bisupervised.models.extra_calls import NOT_CHARGED, VERIFICATION_PROMPT, Extra, ExtraCalls
+from bisupervised.models.json_endpoint import EXCERPT, MAX_REPLY_BYTES, JsonEndpoint, key_from
+from bisupervised.models.openai_reply import Answer, Prices, Route, read_answer
 from bisupervised.models.outputs import as_column, check_batch, empty_output
 from bisupervised.records import Evidence, Failure, ModelOutput
 
@@ -35,11 +38,17 @@ class OpenAIModel:
     the k likeliest tokens in the place of the answer's first token that is not white space. Where a reply does
     not bring them the row's evidence is empty, and its confidence NaN.
 
+    Further calls bring further evidence (`extra_calls.py`): `samples` = k draws k more answers at
+    `sample_temperature`, read as the prediction is; `self_verification` asks the model whether its answer is true,
+    in the words of `verification_prompt`. They run at the same time, once there is an answer; their latency, cost
+    and tokens are part of the row's. One that fails leaves its evidence out and the answer as it is.
+
     `api_key`, or the environment variable *named* by `api_key_env` (read here, once), is sent as a bearer
     token and shown nowhere; a local server needs neither. `extra` adds or replaces fields of the request; a
     value of None removes one (`{"max_tokens": None, "max_completion_tokens": 5}`). Prices are in currency units
     per million tokens; with them, `cost` comes from the reply's usage and is NaN when that is missing. Without
-    prices the cost is not known (None), and the level's constant applies. `timeout_s` bounds one request.
+    prices the cost is not known (None), and the level's constant applies: for all calls about an input together.
+    `timeout_s` bounds one request.
     """
 
     max_batch: int | None = 1
@@ -51,13 +60,17 @@ class OpenAIModel:
         *,
         api_key: str | None = None,
         api_key_env: str | None = None,
-        route: Literal["chat", "completions"] = "chat",
+        route: Route = "chat",
         prompt: Callable[[Any], str | Messages] = as_prompt,
         read_label: Callable[[str], Any] | None = None,
         logprobs: bool = True,
         top_logprobs: int = 0,
         max_tokens: int | None = None,
         temperature: float | None = 0.0,
+        samples: int = 0,
+        self_verification: bool = False,
+        sample_temperature: float | None = 1.0,
+        verification_prompt: str = VERIFICATION_PROMPT,
         extra: Mapping[str, Any] | None = None,
         prompt_price: float | None = None,
         completion_price: float | None = None,
@@ -71,7 +84,7 @@ class OpenAIModel:
             raise InputError(f"route must be 'chat' or 'completions', not {route!r}")
         if top_logprobs < 0 or (top_logprobs and not logprobs):
             raise InputError("top_logprobs is 0 or a positive number of alternatives, and needs logprobs=True")
-        key = _key(api_key, api_key_env)
+        key = key_from(api_key, api_key_env)
         path = "chat/completions" if route == "chat" else "completions"
         self._endpoint = JsonEndpoint(
             f"{base_url.rstrip('/')}/{path}",
@@ -82,7 +95,8 @@ class OpenAIModel:
         )
         self.model = model
         self.name = name or model
-        self.provides = _provided(logprobs, top_logprobs)
+        self.extra_calls = ExtraCalls(samples, self_verification, sample_temperature, logprobs, verification_prompt)
+        self.provides = _provided(logprobs, top_logprobs, self.extra_calls)
         self.prices = _prices(prompt_price, completion_price, cached_prompt_price)
         self._route = route
         self._prompt = prompt
@@ -108,16 +122,24 @@ class OpenAIModel:
         return {field: value for field, value in fields.items() if value is not None}
 
     def cache_key(self, x: Any) -> Any:
-        """What decides the reply to an input: `RecordingCache` finds it again by this."""
-        return {"url": self._endpoint.shown_url, "body": self.body(x)}
+        """What decides the output for an input: `RecordingCache` finds it again by this."""
+        key = {"url": self._endpoint.shown_url, "body": self.body(x)}
+        return key | {"extra_calls": asdict(self.extra_calls)} if self.extra_calls.count else key
 
     async def predict(self, inputs: Sequence[Any]) -> ModelOutput:
         """The output for one input. Raises a `ModelError` for a failed exchange; marks an unreadable answer."""
         check_batch(inputs, self.max_batch, self.name)
         if len(inputs) == 0:
             return empty_output(self.provides)
-        exchange = await self._endpoint.post(self.body(inputs[0]))
-        return self._output(read_answer(exchange.reply), exchange.latency_s)
+        body = self.body(inputs[0])
+        start = perf_counter()
+        exchange = await self._endpoint.post(body)
+        answer = read_answer(exchange.reply)
+        prediction, problem = self._prediction(answer)
+        if not self.extra_calls.count:
+            return self._output(answer, prediction, problem, None, exchange.latency_s)
+        extra = await self._further(body, None if problem else answer.text)
+        return self._output(answer, prediction, problem, extra, perf_counter() - start)
 
     async def check(self, x: Any = "Answer with the word yes.") -> EvidenceCheck:
         """Send one example input and tell the evidence that came back. Raises a `ModelError`."""
@@ -127,19 +149,39 @@ class OpenAIModel:
         """Close the connections of the running event loop."""
         await self._endpoint.aclose()
 
-    def _output(self, answer: Answer, latency_s: float) -> ModelOutput:
-        prediction, problem = self._prediction(answer)
+    async def _further(self, body: Mapping[str, Any], text: str | None) -> Extra:
+        """What further calls about an answer say; none are made about one that failed (None)."""
+        if text is None:
+            return self.extra_calls.evidence([])
+        async with asyncio.TaskGroup() as group:
+            bodies = self.extra_calls.bodies(body, text, self._route)
+            tasks = [group.create_task(self._extra_reply(one)) for one in bodies]
+        return self.extra_calls.evidence([task.result() for task in tasks])
+
+    async def _extra_reply(self, body: Mapping[str, Any]) -> Any:
+        try:
+            return (await self._endpoint.post(body)).reply
+        except ModelStatusError:
+            return NOT_CHARGED
+        except ModelError:
+            return None
+
+    def _output(
+        self, answer: Answer, prediction: Any, problem: str | None, extra: Extra | None, latency_s: float
+    ) -> ModelOutput:
         usage = answer.usage
-        return ModelOutput(
+        further = 0.0 if extra is None or self.prices is None else extra.cost(self.prices)
+        output = ModelOutput(
             predictions=as_column([prediction]),
             token_logprobs=[answer.token_logprobs] if Evidence.TOKEN_LOGPROBS in self.provides else None,
             top_logprobs=[answer.top_logprobs] if Evidence.TOP_LOGPROBS in self.provides else None,
             latency_s=np.array([latency_s]),
-            cost=None if self.prices is None else np.array([self.prices.cost(usage)]),
+            cost=None if self.prices is None else np.array([self.prices.cost(usage) + further]),
             prompt_tokens=np.array([usage.prompt]),
             completion_tokens=np.array([usage.completion]),
             failures={} if problem is None else {0: Failure(ReplyUnreadable.kind, f"{self.name}: {problem}")},
         )
+        return output if extra is None else extra.added_to(output, self._read_label)
 
     def _prediction(self, answer: Answer) -> tuple[Any, str | None]:
         if answer.text is None:
@@ -154,9 +196,14 @@ class OpenAIModel:
         return label, None if label is not None else f"the answer is none of the labels: {text[:EXCERPT]!r}"
 
 
-def _provided(logprobs: bool, top_logprobs: int) -> frozenset[Evidence]:
-    given = {Evidence.TOKEN_LOGPROBS} if logprobs else set()
-    return frozenset(given | {Evidence.TOP_LOGPROBS} if top_logprobs else given)
+def _provided(logprobs: bool, top_logprobs: int, extra: ExtraCalls) -> frozenset[Evidence]:
+    given = {
+        Evidence.TOKEN_LOGPROBS: logprobs,
+        Evidence.TOP_LOGPROBS: top_logprobs > 0,
+        Evidence.SAMPLES: extra.samples > 0,
+        Evidence.P_TRUE: extra.self_verification,
+    }
+    return frozenset(evidence for evidence, is_given in given.items() if is_given)
 
 
 def _logprob_fields(route: str, logprobs: bool, top_logprobs: int) -> dict[str, Any]:
@@ -174,15 +221,3 @@ def _prices(prompt: float | None, completion: float | None, cached: float | None
     if prompt is None or completion is None:
         raise InputError("give prompt_price and completion_price together (0.0 for what is free), or neither")
     return Prices(prompt, completion, cached)
-
-
-def _key(key: str | None, variable: str | None) -> str | None:
-    if key is not None and variable is not None:
-        raise InputError("give api_key or api_key_env, not both")
-    if variable is not None:
-        key = os.environ.get(variable)
-        if not key or not key.strip():
-            raise ConfigError(
-                f"the environment variable {variable} is not set; api_key_env names the one with the key"
-            )
-    return key.strip() if key else None

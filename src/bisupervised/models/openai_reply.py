@@ -9,12 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from bisupervised.errors import InputError, ReplyUnreadable
 from bisupervised.records import FloatArray
+
+#: The API's two routes to a completion.
+Route: TypeAlias = Literal["chat", "completions"]
+#: What a reply is. `tool_call`: it calls a tool or a function, and may hold text too; `refusal`: the model, or a
+#: filter before it, refuses; `empty`: a completion without text; `unreadable`: no completion.
+ReplyKind: TypeAlias = Literal["text", "tool_call", "refusal", "empty", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,13 @@ class Answer:
     tokens: Sequence[Token] = ()
     usage: Usage = field(default_factory=Usage)
     problem: str | None = None
+    kind: ReplyKind = "text"
+    finish_reason: str | None = None  #: as the server says it: `stop`, `length`, `tool_calls`, `content_filter`, …
+
+    @property
+    def no_logprobs(self) -> bool:
+        """Whether the reply holds no token's log-probability: nothing for a quantifier that reads them."""
+        return all(math.isnan(token.logprob) for token in self.tokens)
 
     @property
     def token_logprobs(self) -> FloatArray:
@@ -90,27 +103,56 @@ class Answer:
 
 
 def read_answer(reply: Any) -> Answer:
-    """The answer in a reply. A reply without a readable text keeps its usage and says what is wrong."""
+    """The answer in a reply. A reply without a readable text keeps its usage and says what is wrong.
+
+    Of several choices the first is read. What a model thinks before it answers (`reasoning_content`) is no answer.
+    """
     usage = read_usage(reply)
     try:
         choice = reply["choices"][0]
         tokens = read_tokens(choice.get("logprobs"))
-        return Answer(_text(choice), tokens, usage)
+        text, kind = _text(choice), _kind(choice)
+        reason = choice.get("finish_reason")
     except ReplyUnreadable as error:
-        return Answer(None, usage=usage, problem=str(error))
+        return Answer(None, usage=usage, problem=str(error), kind="unreadable")
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         problem = f"the reply has not the shape of a completion ({type(error).__name__}: {error})"
-        return Answer(None, usage=usage, problem=problem)
+        return Answer(None, usage=usage, problem=problem, kind="unreadable")
+    reason = reason if isinstance(reason, str) else None
+    if text is not None:
+        return Answer(text, tokens, usage, kind="tool_call" if kind == "tool_call" else "text", finish_reason=reason)
+    problem = f"{_WITHOUT_TEXT[kind]} (finish_reason: {str(reason)[:40]})"
+    return Answer(None, tokens, usage, problem, kind, reason)
 
 
-def _text(choice: Mapping[str, Any]) -> str:
+_WITHOUT_TEXT: Mapping[str, str] = {
+    "tool_call": "the reply calls a tool and holds no text",
+    "refusal": "the reply is a refusal and holds no text",
+    "empty": "the reply holds no text",
+}
+
+
+def _text(choice: Mapping[str, Any]) -> str | None:
+    """The text; None when there is none but white space."""
     message = choice.get("message")
     text = choice["text"] if message is None else message.get("content")
     if isinstance(text, list):  # a few servers send the content in parts
         text = "".join(part["text"] for part in text if part.get("type", "text") == "text")
-    if not isinstance(text, str) or not text.strip():
-        raise ReplyUnreadable(f"the reply holds no text (finish_reason: {str(choice.get('finish_reason'))[:40]})")
-    return text
+    if text is not None and not isinstance(text, str):
+        raise ReplyUnreadable(f"the reply's content is no text: {type(text).__name__}")
+    return text if text and text.strip() else None
+
+
+def _kind(choice: Mapping[str, Any]) -> ReplyKind:
+    """What a choice is, apart from its text."""
+    message = choice.get("message") or {}
+    if message.get("tool_calls") or message.get("function_call"):
+        return "tool_call"
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    if message.get("refusal") or any(part.get("type") == "refusal" for part in parts):
+        return "refusal"
+    return "refusal" if choice.get("finish_reason") == "content_filter" else "empty"
 
 
 def read_tokens(logprobs: Any) -> list[Token]:
@@ -139,17 +181,20 @@ def _chat_token(entry: Mapping[str, Any]) -> Token:
 
 
 def read_usage(reply: Any) -> Usage:
-    """The usage of a reply, NaN where it says nothing."""
+    """The usage of a reply, NaN where it says nothing. Knows OpenAI's names, DeepSeek's and Anthropic's."""
     usage = reply.get("usage") if isinstance(reply, Mapping) else None
     if not isinstance(usage, Mapping):
         return Usage()
     details = usage.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else math.nan
-    return Usage(
-        prompt=_count(usage.get("prompt_tokens")),
-        completion=_count(usage.get("completion_tokens")),
-        cached=0.0 if math.isnan(cached) else cached,
-    )
+    given = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    cached = _first_count(given, usage.get("prompt_cache_hit_tokens"), usage.get("cache_read_input_tokens"))
+    prompt = _count(usage.get("prompt_tokens"))
+    if math.isnan(prompt):
+        # Anthropic's own name is for the tokens that were neither read from the cache nor written to it.
+        written = _first_count(usage.get("cache_creation_input_tokens"), 0)
+        prompt = _count(usage.get("input_tokens")) + _first_count(cached, 0) + written
+    completion = _first_count(usage.get("completion_tokens"), usage.get("output_tokens"))
+    return Usage(prompt, completion, _first_count(cached, 0))
 
 
 def _logprob(value: Any) -> float:
@@ -164,3 +209,8 @@ def _logprob(value: Any) -> float:
 def _count(value: Any) -> float:
     is_count = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
     return float(value) if is_count else math.nan
+
+
+def _first_count(*values: Any) -> float:
+    """The first value that is a count; NaN when none is."""
+    return next((count for value in values if not math.isnan(count := _count(value))), math.nan)

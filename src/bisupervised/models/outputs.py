@@ -16,6 +16,8 @@ EVIDENCE_COLUMNS = {
     Evidence.TOKEN_LOGPROBS: "token_logprobs",
     Evidence.TOP_LOGPROBS: "top_logprobs",
     Evidence.CONFIDENCE: "confidences",
+    Evidence.SAMPLES: "samples",
+    Evidence.P_TRUE: "p_true",
 }
 
 
@@ -81,6 +83,7 @@ def empty_output(
     provides = frozenset(provides)
     labels = np.arange(width) if classes is None else as_column(classes)
     has_probabilities = Evidence.PROBABILITIES in provides
+    no_samples: Any = [] if Evidence.SAMPLES in provides else None
     return ModelOutput(
         predictions=labels[:0] if has_probabilities else np.empty(0, dtype=object),
         probabilities=np.empty((0, len(labels))) if has_probabilities else None,
@@ -88,6 +91,10 @@ def empty_output(
         token_logprobs=[] if Evidence.TOKEN_LOGPROBS in provides else None,
         top_logprobs=[] if Evidence.TOP_LOGPROBS in provides else None,
         confidences=np.empty(0) if Evidence.CONFIDENCE in provides else None,
+        samples=no_samples,
+        sample_logprobs=no_samples,
+        sample_lengths=no_samples,
+        p_true=np.empty(0) if Evidence.P_TRUE in provides else None,
     )
 
 
@@ -101,7 +108,7 @@ def evidence_in(output: ModelOutput) -> frozenset[Evidence]:
         if isinstance(column, np.ndarray) and column.dtype.kind == "f":
             holds = not np.isnan(column).all() if column.size else False
         else:
-            holds = any(len(row) > 0 for row in column)
+            holds = any(item is not None for row in column for item in row)
         if holds:
             given.add(evidence)
     return frozenset(given)

@@ -21,7 +21,9 @@ from bisupervised.records import ModelOutput
 _BUSY_S = 30.0
 #: SQLite takes a bounded number of parameters in one statement.
 _KEYS_AT_ONCE = 500
-_FLOATS = ("confidences", "latency_s", "cost", "prompt_tokens", "completion_tokens")
+_FLOATS = ("confidences", "p_true", "latency_s", "cost", "prompt_tokens", "completion_tokens", "extra_calls")
+#: Columns with an array of numbers for each row.
+_ARRAYS = ("token_logprobs", "sample_logprobs", "sample_lengths")
 
 
 class RecordingFile:
@@ -81,15 +83,16 @@ class RecordingFile:
 
 def encoded(output: ModelOutput) -> str:
     """An output of one row as JSON. Raises `TypeError` when that would change the prediction."""
-    prediction = _plain(output.predictions[0])
-    if json.loads(json.dumps(prediction)) != prediction:
-        raise TypeError(f"a prediction of type {type(prediction).__name__} is no JSON")
-    row: dict[str, Any] = {"prediction": prediction}
+    row: dict[str, Any] = {"prediction": _as_json(output.predictions[0])}
     if output.probabilities is not None:
         row["probabilities"] = output.probabilities[0].tolist()
         row["classes"] = None if output.classes is None else [_plain(label) for label in output.classes]
-    if output.token_logprobs is not None:
-        row["token_logprobs"] = np.asarray(output.token_logprobs[0], dtype=np.float64).tolist()
+    if output.samples is not None:
+        row["samples"] = [_as_json(sample) for sample in output.samples[0]]
+    for name in _ARRAYS:
+        column = getattr(output, name)
+        if column is not None:
+            row[name] = np.asarray(column[0], dtype=np.float64).tolist()
     if output.top_logprobs is not None:
         row["top_logprobs"] = {str(token): float(p) for token, p in output.top_logprobs[0].items()}
     for name in _FLOATS:
@@ -106,11 +109,19 @@ def decoded(text: str) -> ModelOutput:
     if "probabilities" in row:
         columns["probabilities"] = np.array([row["probabilities"]], dtype=np.float64)
         columns["classes"] = None if row["classes"] is None else as_column(row["classes"])
-    if "token_logprobs" in row:
-        columns["token_logprobs"] = [np.array(row["token_logprobs"], dtype=np.float64)]
+    columns |= {name: [np.array(row[name], dtype=np.float64)] for name in _ARRAYS if name in row}
+    if "samples" in row:
+        columns["samples"] = [tuple(row["samples"])]
     if "top_logprobs" in row:
         columns["top_logprobs"] = [row["top_logprobs"]]
     return ModelOutput(as_column([row["prediction"]]), **columns)
+
+
+def _as_json(prediction: Any) -> Any:
+    prediction = _plain(prediction)
+    if json.loads(json.dumps(prediction)) != prediction:
+        raise TypeError(f"a prediction of type {type(prediction).__name__} is no JSON")
+    return prediction
 
 
 def _plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ class DeepGini:
 
     name: ClassVar[str] = "deep_gini"
     needs: ClassVar[Evidence] = Evidence.PROBABILITIES
+    extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         p = probabilities_of(output)

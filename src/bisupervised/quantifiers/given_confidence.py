@@ -21,6 +21,7 @@ class GivenConfidence:
 
     name: ClassVar[str] = "confidence"
     needs: ClassVar[Evidence] = Evidence.CONFIDENCE
+    extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         if output.confidences is None:

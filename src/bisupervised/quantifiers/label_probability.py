@@ -41,6 +41,7 @@ class LabelProbability:
     fold: Callable[[str], str] = _fold
     name: ClassVar[str] = "label_probability"
     needs: ClassVar[Evidence] = Evidence.TOP_LOGPROBS
+    extra_calls: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         seen: dict[str, Any] = {}

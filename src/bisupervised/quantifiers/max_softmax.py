@@ -20,6 +20,7 @@ class MaxSoftmax:
 
     name: ClassVar[str] = "max_softmax"
     needs: ClassVar[Evidence] = Evidence.PROBABILITIES
+    extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         confidence: FloatArray = probabilities_of(output).max(axis=1, initial=0.0)

@@ -11,6 +11,8 @@ from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 #: How far a row of class probabilities may be from summing to 1 (float32 softmax over 1,000 classes: 1e-6).
 SUM_TOLERANCE = 1e-3
+#: Classes up to which a single row is checked without NumPy.
+_FEW = 32
 
 
 @runtime_checkable
@@ -26,8 +28,16 @@ class Quantifier(Protocol):
         """The name in configuration files, tables and reports."""
 
     @property
-    def needs(self) -> Evidence:
-        """What the model output must hold."""
+    def needs(self) -> Evidence | None:
+        """What the model output must hold; None: nothing."""
+
+    @property
+    def extra_calls(self) -> int:
+        """How many model calls beyond the first its evidence takes for each input, at or above 0.
+
+        What was really called is the output's `extra_calls`; cost, tokens and latency of these calls are in the
+        output's own.
+        """
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         """Confidences, (n,). Raises `EvidenceError` where the evidence is missing or breaks its contract."""
@@ -59,6 +69,10 @@ def probabilities_of(output: ModelOutput, *, tolerance: float = SUM_TOLERANCE) -
         if p.shape[0]:
             raise EvidenceError("probabilities over no classes: each row needs at least one class")
         return p
+    if p.shape[0] == 1 and p.shape[1] <= _FEW:
+        row = p[0].tolist()  # a handful of numbers is checked sooner one by one
+        if not abs(sum(row) - 1.0) > tolerance and not min(row) < -tolerance:
+            return p
     # Sums of NaN rows are NaN and compare false: they pass, as "no evidence", here and below.
     with np.errstate(invalid="ignore"):  # inf - inf
         sums = p.sum(axis=1)

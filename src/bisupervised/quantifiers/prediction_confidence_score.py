@@ -21,6 +21,7 @@ class PredictionConfidenceScore:
 
     name: ClassVar[str] = "prediction_confidence_score"
     needs: ClassVar[Evidence] = Evidence.PROBABILITIES
+    extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         p = probabilities_of(output)

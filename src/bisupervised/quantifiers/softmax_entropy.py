@@ -21,6 +21,7 @@ class SoftmaxEntropy:
 
     name: ClassVar[str] = "softmax_entropy"
     needs: ClassVar[Evidence] = Evidence.PROBABILITIES
+    extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         p = probabilities_of(output)

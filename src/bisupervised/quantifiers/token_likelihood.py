@@ -25,7 +25,8 @@ class TokenLikelihood:
     `aggregate` is `"sum"` (the probability of the whole answer: short answers look better), `"mean"` (the
     geometric mean per token, 1/perplexity: a long answer hides one bad token), `"min"` (the least likely
     token; the paper's choice for SQuADv2), or a number q in [0, 1] for that quantile of the token
-    log-probabilities (Gupta et al., ICLR 2024). An answer without tokens, or with a NaN among them, gives NaN.
+    log-probabilities (Gupta et al., ICLR 2024). An answer without tokens (None, or none), or with a NaN among
+    them, gives NaN.
 
     >>> output = ModelOutput(np.array(["a"]), token_logprobs=[np.log([0.5, 0.25])])
     >>> [float(TokenLikelihood(a)(output)[0].round(3)) for a in ("sum", "mean", "min", 1.0)]
@@ -34,6 +35,7 @@ class TokenLikelihood:
 
     aggregate: str | float = "min"
     needs: ClassVar[Evidence] = Evidence.TOKEN_LOGPROBS
+    extra_calls: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.aggregate, str):
@@ -63,7 +65,9 @@ class TokenLikelihood:
             raise EvidenceError(f"token_logprobs has {len(output.token_logprobs)} rows for {len(output)} predictions")
         return np.array([self._score(row) for row in output.token_logprobs], dtype=np.float64)
 
-    def _score(self, row: FloatArray) -> float:
+    def _score(self, row: FloatArray | None) -> float:
+        if row is None:
+            return float("nan")
         try:
             logprobs = np.asarray(row, dtype=np.float64)
         except (TypeError, ValueError) as error:
