@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from bisupervised.cascade import BiSupervised, Level
+from bisupervised.decision_log import Details
 from bisupervised.errors import ModelUnreachable
 from bisupervised.models.function import FunctionModel
 from bisupervised.records import Outcome, Reason, Route
@@ -64,6 +65,11 @@ def locals_(n: int, start: int = 0) -> list[Outcome]:
     return [local(f"i{row}") for row in range(start, start + n)]
 
 
+def details(sequence: int, **changes: Any) -> Details:
+    given = Details(sequence, "support", "enforce", "local", 200, thresholds_id=None, key="team-a")
+    return replace(given, **changes)
+
+
 class Remote:
     """A remote model's function that can be taken down."""
 
@@ -87,7 +93,7 @@ def system(remote: Any, **options: Any) -> BiSupervised:
 
 
 def start_python(script: str, *arguments: object) -> subprocess.Popen[str]:
-    """A process of its own that runs the script; its standard output is a pipe."""
+    """A process of its own that runs the script; its standard input and output are pipes."""
     head = f"import sys\nsys.path[:] = {sys.path!r}\n"
     command = [sys.executable, "-c", head + script, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisupervised.decision_log import DecisionLog, add_labels, read_log
-from bisupervised.errors import InputError, LogError
+from bisupervised.decision_log import DecisionLog, Details, add_labels, label, read_log
+from bisupervised.errors import InputError, LogError, UnknownOutcome
 from bisupervised.records import Reason, Route
 from bisupervised.table import Table, table_from_outcomes
-from decision_log.making import Remote, local, locals_, queued, system
+from decision_log.making import Remote, details, local, locals_, queued, system
 
 
 def _sqlite(tmp_path: Any) -> str:
@@ -133,7 +133,7 @@ class TestLabels:
         assert [type(label) for label in labels] == [int, float, bool]
 
     def test_an_unknown_id_is_named(self, url):
-        with DecisionLog(url) as log, pytest.raises(LogError, match="'nobody' is not in the decision log"):
+        with DecisionLog(url) as log, pytest.raises(UnknownOutcome, match="'nobody' is not in the decision log"):
             log.label("nobody", 1)
 
     def test_a_label_can_be_taken_back(self, url):
@@ -149,6 +149,108 @@ class TestLabels:
             log.label("a", "ham")
             log.write([local("a")], ["x"])
         assert read_log(url).labels.tolist() == ["ham"]
+
+    def test_one_label_without_a_log_that_is_open(self, url):
+        with DecisionLog(url) as log:
+            log.write([local("a")], ["x"])
+        label(url, "a", "ham")
+        assert read_log(url).labels.tolist() == ["ham"]
+        with pytest.raises(UnknownOutcome, match="'nobody' is not in the decision log"):
+            label(url, "nobody", 1)
+
+
+ALL_KNOWN = Details(
+    sequence=7,
+    cascade="support",
+    mode="observe",
+    served="remote",
+    status=200,
+    thresholds_id="t2",
+    key="team-a",
+    streamed=True,
+    total_s=1.5,
+    first_token_s=0.25,
+    local_prompt_tokens=1.0,
+    local_completion_tokens=2.0,
+    remote_prompt_tokens=3.0,
+    remote_completion_tokens=4.0,
+    extra_remote_calls=1,
+    extra_cost=0.5,
+    cost_bound=0.75,
+    unscorable="image",
+)
+
+
+class TestDetails:
+    def test_what_a_gateway_knows_comes_back(self, url):
+        with DecisionLog(url, thresholds_id="t1") as log:
+            log.write([local("a"), local("b")], "xy", [ALL_KNOWN, details(8, extra_cost=float("nan"))])
+        extra = read_log(url).extra
+        for name in Details.__slots__:
+            if name != "store_input":
+                assert extra[name][0] == getattr(ALL_KNOWN, name), name
+        assert extra["thresholds_id"].tolist() == ["t2", "t1"], "those of the request stand before those of the log"
+        assert extra["sequence"].tolist() == [7, 8]
+        assert extra["streamed"].tolist() == [True, False]
+        assert extra["unscorable"].tolist() == ["image", None]
+        assert np.isnan(extra["total_s"][1])
+        assert np.isnan(extra["extra_cost"][1])
+
+    def test_rows_of_a_gateway_and_others_share_a_log(self, url):
+        with DecisionLog(url) as log:
+            log.write([local("a")], ["x"])
+            log.write([local("b")], ["y"], [details(1)])
+            log.write(locals_(2), range(2))
+        extra = read_log(url).extra
+        np.testing.assert_array_equal(extra["sequence"], [np.nan, 1, np.nan, np.nan])
+        assert extra["cascade"].tolist() == [None, "support", None, None]
+        assert extra["streamed"].tolist() == [None, False, None, None]
+        assert extra["thresholds_id"].tolist() == [None] * 4
+
+    def test_a_log_without_a_gateway_reads_as_before(self, url):
+        with DecisionLog(url) as log:
+            log.write([local("a")], ["x"])
+        assert not set(Details.__slots__) - {"thresholds_id"} & set(read_log(url).extra)
+
+    def test_a_batch_has_details_too(self, url):
+        with system(Remote()) as running:
+            batch = running.predict_many(["easy", "hard", "hard"])
+        with DecisionLog(url) as log:
+            log.write(batch, "xyz", [details(row) for row in (3, 4, 5)])
+        table = read_log(url)
+        assert table.ids.tolist() == list(batch.ids)
+        assert table.extra["sequence"].tolist() == [3, 4, 5]
+
+    def test_an_input_that_must_not_be_stored_is_not(self, url):
+        with DecisionLog(url, store_inputs=True) as log:
+            log.write([local("a"), local("b")], ["open", "secret"], [details(1), details(2, store_input=False)])
+            log.write([local("c")], ["plain"])
+        extra = read_log(url).extra
+        assert extra["input"].tolist() == ["open", None, "plain"]
+        assert None not in extra["input_hash"].tolist()
+
+    def test_each_outcome_comes_with_its_own(self, url):
+        with DecisionLog(url) as log, pytest.raises(InputError, match="2 outcomes and 1 details"):
+            log.write(locals_(2), range(2), [details(1)])
+
+    def test_an_outcome_that_comes_later_keeps_the_number_of_its_request(self, url):
+        with DecisionLog(url) as log:
+            log.write([queued("a")], ["x"], [details(5, served="queue")])
+            log.write([local("a")], ["x"])
+        row = _row(read_log(url), "a")
+        assert (row["route"], row["attempts"], row["sequence"], row["cascade"]) == ("local", 2, 5, "support")
+
+    def test_a_local_model_that_was_not_asked_is_not_taken_for_one_that_failed(self, url):
+        nan = float("nan")
+        silent = {"local_prediction": None, "local_confidence": nan, "local_latency_s": nan, "local_cost": nan}
+        failed = {**silent, "local_error": "timeout: 3 s"}
+        with DecisionLog(url) as log:
+            log.write([queued("a", **silent), queued("b", **failed)], "xy", [details(1), details(2)])
+            log.write([queued("c", **silent)], "z")
+            log.label_many(dict.fromkeys("abc", "ham"))
+        table = read_log(url)
+        assert table.local.asked.tolist() == [False, True, True]
+        np.testing.assert_array_equal(table.correct("local"), [nan, 0.0, 0.0])
 
 
 class TestOneRowForEachInput:

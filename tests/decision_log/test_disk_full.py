@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -10,11 +11,11 @@ from contextlib import closing
 
 import pytest
 
-from bisupervised.decision_log import Counts, DecisionLog, PendingInputs, buffer, read_log
+from bisupervised.decision_log import Counts, DecisionLog, Ledger, PendingInputs, Sequences, buffer, read_log
 from bisupervised.decision_log.database import log_errors
 from bisupervised.errors import LogError, LogFull
 from bisupervised.fallback import Pending
-from decision_log.making import QUEUED, local, locals_
+from decision_log.making import QUEUED, local, locals_, start_python
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +114,63 @@ def test_a_real_disk_that_runs_full_and_has_room_again(small_disk):
     assert read_log(small_disk / "log.db").ids.tolist() == [f"i{row}" for row in range(flushed + 20)]
     with closing(sqlite3.connect(small_disk / "log.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+GIVES_OUT = """
+import asyncio
+from bisupervised.decision_log import Ledger, Sequences
+from bisupervised.errors import LogFull
+folder = sys.argv[1]
+numbers, money = Sequences(f"{folder}/log.db", process="a"), Ledger(f"{folder}/log.db", {}, process="a")
+
+def use_all():
+    while True:
+        numbers.take()
+
+def pay_all():
+    for k in range(10_000):
+        asyncio.run(money.areserve([f"key:{k}"], 0.5))
+
+for use in (use_all, pay_all):
+    with open(f"{folder}/ballast", "wb", buffering=0) as ballast:
+        try:
+            while ballast.write(bytes(1024)):
+                pass
+        except OSError:
+            pass
+    try:
+        use()
+    except LogFull as error:
+        print(error, flush=True)
+    with open(f"{folder}/ballast", "wb"):
+        pass
+print(numbers.take(), asyncio.run(money.areserve(["total"], 0.5)).bound, flush=True)
+numbers.close()
+money.close()
+"""
+
+
+def test_nothing_is_given_out_on_a_real_disk_that_is_full(small_disk):
+    with start_python(GIVES_OUT, small_disk) as process:
+        no_number, no_money, after = process.communicate(timeout=60)[0].splitlines()
+        assert process.returncode == 0, "the mark is in memory that the disk has room for"
+    assert "no space left" in no_number
+    assert "no request can be numbered until then" in no_number
+    assert "no paid call can be made until then" in no_money
+    with closing(sqlite3.connect(small_disk / "log.db")) as connection:
+        assert connection.execute("SELECT max(last) FROM sequence_blocks").fetchone()[0] >= int(after.split()[0])
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_process_that_cannot_make_its_file_says_so(small_disk):
+    DecisionLog(small_disk / "log.db").close()
+    (small_disk / "ballast").write_bytes(b"\0" * 300_000)
+    with (small_disk / "more").open("wb", buffering=0) as more, contextlib.suppress(OSError):
+        while more.write(bytes(1024)):
+            pass
+    for use in (Sequences, lambda path, process: Ledger(path, {}, process=process)):
+        with pytest.raises(LogFull):
+            use(small_disk / "log.db", process="a")
 
 
 def test_a_log_cannot_be_opened_on_a_full_disk(small_disk):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisupervised.decision_log import DecisionLog, read_log
-from bisupervised.decision_log.rows import rows_of
+from bisupervised.decision_log.rows import Entry, rows_of
 from bisupervised.decision_log.values import decode_value, encode_text, encode_value, hash_input
 from bisupervised.outcomes import join_rows
 from bisupervised.records import LevelRows, Outcome, Outcomes, Reason, Route
@@ -129,8 +129,8 @@ def test_a_batch_and_its_outcomes_one_by_one_are_the_same_rows(some):
         fallback_errors=[outcome.fallback_error for outcome in some],
     )
     options = {"store_inputs": False, "thresholds_id": "t"}
-    as_batch = rows_of([(1.0, batch, [None] * n)], **options)
-    one_by_one = rows_of([(1.0, [outcome], [None]) for outcome in batch], **options)
+    as_batch = rows_of([Entry(1.0, batch, [None] * n)], **options)
+    one_by_one = rows_of([Entry(1.0, [outcome], [None]) for outcome in batch], **options)
     assert all(same(list(a), list(b)) for a, b in zip(as_batch, one_by_one, strict=True))
 
 

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
+from bisupervised.decision_log.audits import AuditEntry
 from bisupervised.decision_log.rows import Entry
 from bisupervised.errors import LogError
 
@@ -18,7 +19,7 @@ RETRY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the rows that were handed to one `DecisionLog`; the four add up to all of them."""
+    """What became of the rows that were handed to one `DecisionLog`, audits too; the four add up to all of them."""
 
     written: int  #: committed
     dropped: int  #: lost for want of room, or never stored at close
@@ -38,7 +39,7 @@ class Buffer:
         lock = threading.Lock()
         self._work = threading.Condition(lock)  # the writer waits here
         self._change = threading.Condition(lock)  # flushes and callers without room wait here
-        self._entries: list[Entry] = []
+        self._entries: list[Entry | AuditEntry] = []
         self._accepted = 0
         self._written = self._duplicates = 0
         self._lost = 0  # accepted, and given up
@@ -49,7 +50,7 @@ class Buffer:
 
     # ------------------------------------------------------------ callers
 
-    def put(self, entry: Entry, n: int) -> None:
+    def put(self, entry: Entry | AuditEntry, n: int) -> None:
         """Take n rows. Raises `LogError` when it is closed, or is full while the writer cannot store."""
         with self._work:
             if self._closed or not self._has_room(n):
@@ -118,7 +119,7 @@ class Buffer:
 
     # ------------------------------------------------------------ the writer
 
-    def take(self) -> list[Entry] | None:
+    def take(self) -> list[Entry | AuditEntry] | None:
         """The next group of rows; waits for them. None: closed, and nothing is left."""
         with self._work:
             self._work.wait_for(lambda: self._entries or self._closed)
@@ -152,7 +153,7 @@ class Buffer:
             self._refusal = self._refusal or error
             self._change.notify_all()
 
-    def keep(self, group: list[Entry], error: LogError) -> None:
+    def keep(self, group: list[Entry | AuditEntry], error: LogError) -> None:
         """A group could not be stored now: it is the next one again, after a pause that a flush cuts short.
 
         At close there is no next time: what is pending is lost, and counted.

@@ -62,12 +62,9 @@ def connect(path: Path, *, synchronous: Synchronous = "normal") -> sqlite3.Conne
 
 
 def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
-    # One snapshot: between two reads another process could make the tables, and they would look like a stranger's.
-    connection.execute("BEGIN")
-    try:
+    # Between two reads another process could make the tables, and they would look like a stranger's.
+    with snapshot(connection):
         return check_identity(connection, path)
-    finally:
-        connection.execute("ROLLBACK")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -112,6 +109,17 @@ def _read_mode(path: Path) -> str:
 
 
 @contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is read inside is of one moment."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:  # an error may have ended it already
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All or nothing. Takes the write lock at once: a reader that turns writer could not wait for it."""
     connection.execute("BEGIN IMMEDIATE")
@@ -124,18 +132,21 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+_KEPT: Final = "call flush() again: what is not stored yet is kept until then"
+
+
 @contextmanager
-def log_errors(path: Path) -> Iterator[None]:
-    """Raise SQLite's and the system's errors as `LogError`s that say what to do."""
+def log_errors(path: Path, when_full: str = _KEPT) -> Iterator[None]:
+    """Raise SQLite's and the system's errors as `LogError`s that say what to do; `when_full`, on a full disk."""
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError):
         raise  # about what was handed in, not a state of the file: trying again would not help
     except (sqlite3.Error, OSError) as error:
-        raise _as_log_error(error, path) from error
+        raise _as_log_error(error, path, when_full) from error
 
 
-def _as_log_error(error: sqlite3.Error | OSError, path: Path) -> LogError:
+def _as_log_error(error: sqlite3.Error | OSError, path: Path, when_full: str) -> LogError:
     # Absent on the few errors that the sqlite3 module raises by itself.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if (
@@ -143,10 +154,7 @@ def _as_log_error(error: sqlite3.Error | OSError, path: Path) -> LogError:
         or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
         or (code == sqlite3.SQLITE_IOERR and _no_space(path))
     ):
-        return LogFull(
-            f"no space left for the decision log {path} ({error}); free some and call flush() again: "
-            f"what is not stored yet is kept until then"
-        )
+        return LogFull(f"no space left for the decision log {path} ({error}); free some and {when_full}")
     if code == sqlite3.SQLITE_NOTADB:
         return LogSchemaError(f"{path} is not a decision log, nor a database at all; give the log another path")
     advice = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
@@ -13,11 +13,13 @@ from time import time
 from types import TracebackType
 from typing import Any, Literal
 
+from bisupervised.decision_log.audits import Audit, AuditEntry, store_audits
 from bisupervised.decision_log.buffer import Buffer, Counts
 from bisupervised.decision_log.database import Location, Synchronous, connect, connect_to_read, log_errors, log_path
+from bisupervised.decision_log.details import Details
 from bisupervised.decision_log.rows import Entry, rows_of
 from bisupervised.decision_log.store import store_labels, store_rows
-from bisupervised.errors import InputError, LogError
+from bisupervised.errors import InputError, LogError, UnknownOutcome
 from bisupervised.records import Outcome, Outcomes
 
 logger = logging.getLogger("bisupervised")
@@ -66,8 +68,10 @@ class DecisionLog:
 
     # ------------------------------------------------------------ writing
 
-    def write(self, outcomes: Iterable[Outcome], inputs: Iterable[Any]) -> None:
-        """Enqueue one row for each outcome, with its input; call it from any thread.
+    def write(
+        self, outcomes: Iterable[Outcome], inputs: Iterable[Any], details: Sequence[Details] | None = None
+    ) -> None:
+        """Enqueue one row for each outcome, with its input and what a gateway adds; call it from any thread.
 
         Outcomes and inputs are read later: do not change them in place. An outcome whose id waits in a queue
         replaces that row; any other id that is there already is refused, and `flush` raises for it.
@@ -79,8 +83,15 @@ class DecisionLog:
         kept = list(inputs)
         if len(batch) != len(kept):
             raise InputError(f"{len(batch)} outcomes and {len(kept)} inputs: each outcome comes with its input")
+        if details is not None and len(details) != len(kept):
+            raise InputError(f"{len(kept)} outcomes and {len(details)} details: each outcome comes with its own")
         if kept:
-            self._buffer.put((time(), batch, kept), len(kept))
+            self._buffer.put(Entry(time(), batch, kept, details), len(kept))
+
+    def write_audit(self, audit: Audit) -> None:
+        """Enqueue an audit, which counts as one row, as `write` does."""
+        self._check_process()
+        self._buffer.put(AuditEntry(time(), audit), 1)
 
     def flush(self) -> None:
         """Return when everything written so far is committed.
@@ -119,9 +130,9 @@ class DecisionLog:
     # ------------------------------------------------------------ labels and counts
 
     def label(self, id_: str, label: Any) -> None:
-        """Set the label of one input; None takes it back. Raises `LogError` when the id is not in the log."""
+        """Set the label of one input; None takes it back. Raises `UnknownOutcome` when the id is not in the log."""
         if self.label_many([(id_, label)]):
-            raise LogError(f"id {id_!r} is not in the decision log {self.path}, so it cannot be labelled")
+            raise UnknownOutcome(_unknown(id_, self.path))
 
     def label_many(self, labels: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> int:
         """Set many labels, committed on return. Returns how many of the ids are not in the log."""
@@ -147,7 +158,7 @@ class DecisionLog:
         while (group := self._buffer.take()) is not None:
             self._settle(group)
 
-    def _settle(self, group: list[Entry]) -> None:
+    def _settle(self, group: list[Entry | AuditEntry]) -> None:
         try:
             written, refused = self._store(group)
         except LogError as error:
@@ -158,23 +169,40 @@ class DecisionLog:
                 for entry in group:  # one of them cannot be stored; the others can
                     self._settle([entry])
                 return
-            n = len(group[0][2])
+            n = 1 if isinstance(group[0], AuditEntry) else len(group[0].inputs)
             logger.exception("%d outcomes cannot be stored", n)
             self._buffer.lost(n, LogError(f"{n} outcomes cannot be stored: {type(error).__name__}: {error}"))
         else:
             self._buffer.stored(written, refused)
 
-    def _store(self, group: list[Entry]) -> tuple[int, list[str]]:
-        rows = rows_of(group, store_inputs=self._store_inputs, thresholds_id=self._thresholds_id)
+    def _store(self, group: list[Entry | AuditEntry]) -> tuple[int, list[str]]:
+        audits = [entry for entry in group if isinstance(entry, AuditEntry)]
+        entries = [entry for entry in group if isinstance(entry, Entry)]
+        rows = rows_of(entries, store_inputs=self._store_inputs, thresholds_id=self._thresholds_id) if entries else []
         with log_errors(self.path):
-            refused = store_rows(self._connection, rows)
-        return len(rows) - len(refused), refused
+            if audits:
+                store_audits(self._connection, audits)  # first: they can be stored again if what follows fails
+            refused = store_rows(self._connection, rows) if rows else []
+        return len(audits) + len(rows) - len(refused), refused
 
 
 def add_labels(path: Location, labels: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> int:
-    """Set labels in a log that exists, open elsewhere or not. Returns how many of the ids are not in it."""
+    """Set labels in a log that exists, open elsewhere or not. Returns how many of the ids are not in it.
+
+    An id whose row is still on its way, 0.05 s at most, is not in it yet.
+    """
     file = log_path(path)
     connect_to_read(file).close()  # raises where there is none, rather than make one
     pairs = labels.items() if isinstance(labels, Mapping) else labels
     with log_errors(file), closing(connect(file)) as connection:
         return store_labels(connection, pairs)
+
+
+def label(path: Location, id_: str, label: Any) -> None:
+    """Set the label of one input; None takes it back. Raises `UnknownOutcome` when the id is not in the log."""
+    if add_labels(path, [(id_, label)]):
+        raise UnknownOutcome(_unknown(id_, path))
+
+
+def _unknown(id_: str, path: Location) -> str:
+    return f"id {id_!r} is not in the decision log {path}, so it cannot be labelled"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from bisupervised.decision_log.database import Location, connect_to_read, log_errors, log_path
+from bisupervised.decision_log.period import Period
+from bisupervised.decision_log.rows import DETAILS
 from bisupervised.decision_log.values import Cell, decode_value
 from bisupervised.errors import InputError
 from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelName, LevelRows
@@ -50,6 +53,10 @@ def _values(cells: Sequence[Cell]) -> AnyArray:
     return np.fromiter(map(decode_value, cells), dtype=object, count=len(cells))
 
 
+def _flags_or_none(cells: Sequence[Cell]) -> AnyArray:
+    return _objects([None if cell is None else bool(cell) for cell in cells])
+
+
 def _inputs(cells: Sequence[Cell]) -> AnyArray:
     inputs = (json.loads(cell) if isinstance(cell, str) else None for cell in cells)
     return np.fromiter(inputs, dtype=object, count=len(cells))
@@ -80,6 +87,12 @@ _EXTRA_READERS: Final[dict[str, Reader]] = {
     "attempts": _integers,
     "earlier_cost": _floats,
 }
+#: What only a gateway's rows have; whole numbers are floats here, NaN in the rows of others.
+_DETAIL_READERS: Final[dict[str, Reader]] = {
+    **dict.fromkeys(DETAILS, _floats),
+    **dict.fromkeys(("cascade", "mode", "served", "key", "unscorable"), _names),
+    "streamed": _flags_or_none,
+}
 _READERS: Final[dict[str, Reader]] = {
     "id": _objects,
     "label": _values,
@@ -102,41 +115,33 @@ def read_log(
     datetimes with a time zone, `since <= time < until`; `limit` keeps the newest rows. Reads what is committed
     when it starts, while others write; it changes nothing. The log's further columns are extras of the table:
     `seq`, `time`, `route`, `reason`, `answer`, …, `attempts` (above 1 for an input that once waited) and
-    `earlier_cost` (spent on attempts before the last; NaN: not known).
+    `earlier_cost` (spent on attempts before the last; NaN: not known); in a log that a gateway has written to,
+    those of `Details` too (None and NaN in the rows of others).
     Raises `LogError` when there is no log, `LogSchemaError` when the file is not one.
     """
     file = log_path(path)
-    sql, parameters = _select(_seconds(since), _seconds(until), limit)
-    chunks: list[list[AnyArray]] = [[reader(())] for reader in _READERS.values()]
-    with log_errors(file), closing(connect_to_read(file)) as connection:
-        cursor = connection.execute(sql, parameters)
-        while rows := cursor.fetchmany(_FETCH_ROWS):
-            for parts, reader, cells in zip(chunks, _READERS.values(), zip(*rows, strict=True), strict=True):
-                parts.append(reader(cells))
-    return _table(dict(zip(_READERS, map(np.concatenate, chunks), strict=True)))
-
-
-def _select(since: float | None, until: float | None, limit: int | None) -> tuple[str, dict[str, float]]:
-    wanted = {"since": since, "until": until, "limit": limit}
+    period = Period(since, until)
     if limit is not None and limit < 0:
         raise InputError(f"limit is a number of rows, not {limit}")
-    conditions = [
-        condition for condition, bound in (("time >= :since", since), ("time < :until", until)) if bound is not None
-    ]
-    sql = f"SELECT {', '.join(_READERS)} FROM decisions"
-    if conditions:
-        sql += f" WHERE {' AND '.join(conditions)}"
+    with log_errors(file), closing(connect_to_read(file)) as connection:
+        readers = {**_READERS, **(_DETAIL_READERS if _has_details(connection) else {})}
+        chunks: list[list[AnyArray]] = [[reader(())] for reader in readers.values()]
+        cursor = connection.execute(_select(readers, period, limit), period.parameters)
+        while rows := cursor.fetchmany(_FETCH_ROWS):
+            for parts, reader, cells in zip(chunks, readers.values(), zip(*rows, strict=True), strict=True):
+                parts.append(reader(cells))
+    return _table(dict(zip(readers, map(np.concatenate, chunks), strict=True)))
+
+
+def _has_details(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM decisions WHERE sequence IS NOT NULL LIMIT 1").fetchone() is not None
+
+
+def _select(names: Iterable[str], period: Period, limit: int | None) -> str:
+    sql = f"SELECT {', '.join(names)} FROM decisions {period.where}"
     if limit is not None:
-        sql = f"SELECT * FROM ({sql} ORDER BY seq DESC LIMIT :limit)"
-    return f"{sql} ORDER BY seq", {name: bound for name, bound in wanted.items() if bound is not None}
-
-
-def _seconds(moment: float | datetime | None) -> float | None:
-    if not isinstance(moment, datetime):
-        return moment
-    if moment.tzinfo is None:
-        raise InputError(f"{moment.isoformat()} has no time zone; add one, such as datetime.timezone.utc")
-    return moment.timestamp()
+        sql = f"SELECT * FROM ({sql} ORDER BY seq DESC LIMIT {limit:d})"
+    return f"{sql} ORDER BY seq"
 
 
 def _table(columns: dict[str, AnyArray]) -> Table:
@@ -144,10 +149,19 @@ def _table(columns: dict[str, AnyArray]) -> Table:
     return Table(
         ids=columns["id"],
         labels=columns["label"],
-        local=_level_rows(LevelName.LOCAL, columns, np.ones(len(remote_asked), dtype=np.bool_)),
+        local=_level_rows(LevelName.LOCAL, columns, _local_asked(columns)),
         remote=_level_rows(LevelName.REMOTE, columns, remote_asked),
-        extra={name: columns[name] for name in _EXTRA_READERS},
+        extra={name: columns[name] for name in (*_EXTRA_READERS, *_DETAIL_READERS) if name in columns},
     )
+
+
+def _local_asked(columns: dict[str, AnyArray]) -> BoolArray:
+    """A gateway may ask the remote model alone: its rows then say nothing at all about the local one."""
+    if "sequence" not in columns:
+        return np.ones(len(columns["id"]), dtype=np.bool_)
+    silent = np.isnan(columns["local_confidence"]) & np.isnan(columns["local_latency_s"])
+    silent &= np.array([error is None for error in columns["local_error"]], dtype=np.bool_)
+    return ~(silent & ~np.isnan(columns["sequence"]))
 
 
 def _level_rows(name: LevelName, columns: dict[str, Any], asked: BoolArray) -> LevelRows:

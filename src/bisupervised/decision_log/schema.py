@@ -59,6 +59,85 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )
         """,
     ),
+    # What a gateway adds. Rows that no gateway wrote have NULL in all of these columns.
+    (
+        "ALTER TABLE decisions ADD COLUMN sequence INTEGER",
+        "ALTER TABLE decisions ADD COLUMN cascade TEXT",
+        "ALTER TABLE decisions ADD COLUMN mode TEXT",
+        "ALTER TABLE decisions ADD COLUMN served TEXT",
+        "ALTER TABLE decisions ADD COLUMN status INTEGER",
+        "ALTER TABLE decisions ADD COLUMN key TEXT",
+        "ALTER TABLE decisions ADD COLUMN streamed INTEGER",
+        "ALTER TABLE decisions ADD COLUMN total_s REAL",
+        "ALTER TABLE decisions ADD COLUMN first_token_s REAL",
+        "ALTER TABLE decisions ADD COLUMN local_prompt_tokens REAL",
+        "ALTER TABLE decisions ADD COLUMN local_completion_tokens REAL",
+        "ALTER TABLE decisions ADD COLUMN remote_prompt_tokens REAL",
+        "ALTER TABLE decisions ADD COLUMN remote_completion_tokens REAL",
+        "ALTER TABLE decisions ADD COLUMN extra_remote_calls INTEGER",
+        "ALTER TABLE decisions ADD COLUMN extra_cost REAL",
+        "ALTER TABLE decisions ADD COLUMN cost_bound REAL",
+        "ALTER TABLE decisions ADD COLUMN unscorable TEXT",
+        "CREATE INDEX decisions_sequence ON decisions (sequence) WHERE sequence IS NOT NULL",
+        "CREATE INDEX decisions_time ON decisions (time)",
+        """
+        CREATE TABLE processes (
+            id TEXT PRIMARY KEY,              -- of one object that reserves; its file says whether it lives
+            name TEXT NOT NULL,
+            boot TEXT,                        -- the system's start that it ran under; NULL: not known
+            started_at REAL NOT NULL,
+            ended_at REAL                     -- NULL: it runs, or was killed
+        )
+        """,
+        """
+        CREATE TABLE sequence_blocks (
+            first INTEGER PRIMARY KEY,
+            last INTEGER NOT NULL,
+            process TEXT NOT NULL,
+            reserved_at REAL NOT NULL,
+            last_used INTEGER,                -- first - 1: none; NULL until the process ends by itself
+            lost INTEGER,                     -- surely used, and without a row; NULL until it is settled
+            lost_at_most INTEGER
+        )
+        """,
+        "CREATE INDEX sequence_blocks_open ON sequence_blocks (process) WHERE lost IS NULL",
+        """
+        CREATE TABLE budgets (
+            day INTEGER NOT NULL,             -- UTC, days since 1970-01-01
+            scope TEXT NOT NULL,
+            process TEXT NOT NULL,
+            set_aside REAL NOT NULL,          -- what counts against the cap
+            spent REAL NOT NULL,              -- of that, as far as it was known when this was written
+            PRIMARY KEY (day, scope, process)
+        )
+        """,
+        """
+        CREATE TABLE changes (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            time REAL NOT NULL,
+            cascade TEXT NOT NULL,            -- "*": all of them
+            kind TEXT NOT NULL,
+            value TEXT NOT NULL,              -- JSON
+            made_by TEXT NOT NULL,
+            note TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX changes_cascade ON changes (cascade, kind)",
+        """
+        CREATE TABLE audits (
+            id TEXT PRIMARY KEY,              -- of the outcome whose input was sent again
+            time REAL NOT NULL,
+            cascade TEXT,
+            remote_prediction,
+            agrees INTEGER,                   -- NULL: the two could not be compared
+            cost REAL,                        -- NULL: not known
+            cost_bound REAL,
+            latency_s REAL,
+            error TEXT
+        )
+        """,
+        "CREATE INDEX audits_time ON audits (time)",
+    ),
 )
 
 

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from bisupervised.decision_log.database import transaction
-from bisupervised.decision_log.rows import COLUMNS, FALLBACK, ID, LOCAL_COST, REMOTE_COST, Row
+from bisupervised.decision_log.rows import COLUMNS, DETAILS, FALLBACK, ID, LOCAL_COST, REMOTE_COST, Row
 from bisupervised.decision_log.values import encode_text, encode_value
 
 _INSERT: Final = f"INSERT INTO decisions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-# NULL, a cost that is not known, makes the sum not known: that is what it is.
+# NULL, a cost that is not known, makes the sum not known: that is what it is. What a gateway knew of the request
+# stays where the outcome that replaces it comes from elsewhere: its number is the one that has a row.
 _REPLACE: Final = (
     "UPDATE decisions SET attempts = attempts + 1, earlier_cost = earlier_cost + local_cost + remote_cost, "
-    + ", ".join(f"{name} = ?" for name in COLUMNS)
+    + ", ".join(f"{name} = coalesce(?, {name})" if name in DETAILS else f"{name} = ?" for name in COLUMNS)
     + " WHERE id = ?"
 )
 _ADD_LATE: Final = "UPDATE decisions SET attempts = attempts + 1, earlier_cost = earlier_cost + ? + ? WHERE id = ?"

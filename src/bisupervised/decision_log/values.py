@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 Cell: TypeAlias = str | int | float | bytes | None
+#: What stands for NULL in rows to write. SQLite stores NaN as NULL, and takes it at once, while the sqlite3 module
+#: looks for an adapter of every None: with many columns that would be most of the time that a row takes.
+NULL: Final = float("nan")
 
 
 def encode_value(value: Any) -> Cell:
@@ -22,8 +25,10 @@ def encode_value(value: Any) -> Cell:
     kind = type(value)
     if kind is str:
         return value if _is_utf8(value) else json.dumps(value).encode()
-    if kind is float or value is None:
-        return value  # type: ignore[no-any-return]  # SQLite itself stores NaN as NULL
+    if value is None:
+        return NULL
+    if kind is float:
+        return value  # type: ignore[no-any-return]
     if kind is int and -(2**63) <= value < 2**63:
         return value  # type: ignore[no-any-return]
     if isinstance(value, np.generic):
@@ -40,23 +45,23 @@ def decode_value(cell: Cell) -> Any:
     return json.loads(cell) if type(cell) is bytes else cell
 
 
-def encode_text(value: Any) -> str | None:
-    """Text that is surely UTF-8 (an error message may hold half a character); None stays None."""
+def encode_text(value: Any) -> str | float:
+    """Text that is surely UTF-8 (an error message may hold half a character); NULL for None."""
     if type(value) is str and value.isascii():
         return value
     if value is None:
-        return None
+        return NULL
     return str.__str__(value if isinstance(value, str) else str(value)).encode("utf-8", "backslashreplace").decode()
 
 
-def encode_number(value: Any) -> float | None:
-    """A float; None when it is not known."""
+def encode_number(value: Any) -> float:
+    """A float; NaN when it is not known."""
     if type(value) is float:
         return value
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        return None
+        return NULL
 
 
 def to_json(value: Any) -> str:
@@ -65,9 +70,10 @@ def to_json(value: Any) -> str:
     return json.dumps({"repr": _repr(value)}) if text is None else text
 
 
-def encode_input(x: Any) -> str | None:
-    """An input as JSON text; None when it is no JSON (bytes, for one). Arrays become lists."""
-    return _json_or_none(x)
+def encode_input(x: Any) -> str | float:
+    """An input as JSON text; NULL when it is no JSON (bytes, for one). Arrays become lists."""
+    text = _json_or_none(x)
+    return NULL if text is None else text
 
 
 def hash_input(x: Any) -> str:
