@@ -145,3 +145,18 @@ def test_jsonl_keeps_kinds_and_unknown_suffixes_are_refused(tmp_path: Path) -> N
     assert last["local_confidence"] == 0.7
     with pytest.raises(TableError, match=r"\.csv, \.jsonl or \.parquet"):
         write_table(table, tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_text_with_odd_line_separators_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
+    answers = ["one\u2028two\u0085three", "four\r\nfive", "six"]
+    path = tmp_path / name
+    rows = [{"id": str(n), "local_prediction": a, "local_confidence": 0.5} for n, a in enumerate(answers)]
+    if name.endswith("jsonl"):
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), newline="")
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    assert read_columns(path)["local_prediction"].tolist() == answers

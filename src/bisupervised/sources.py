@@ -99,7 +99,8 @@ def read_columns(source: str | Path) -> dict[str, AnyArray]:
     if head.startswith(b"PAR1"):
         return _read_parquet(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:  # line ends within a cell are the cell's own
+            text = file.read()
     except UnicodeDecodeError as error:
         raise TableError(f"{path} is not UTF-8 text, nor Parquet, nor a decision log: {error}") from error
     if path.suffix in (".jsonl", ".ndjson") or text.lstrip().startswith("{"):
@@ -108,7 +109,7 @@ def read_columns(source: str | Path) -> dict[str, AnyArray]:
 
 
 def _read_csv(path: Path, text: str) -> dict[str, AnyArray]:
-    header = text[: text.find("\n")] if "\n" in text else text
+    header = text.split("\n", 1)[0].split("\r", 1)[0]
     delimiter = max(",;\t", key=header.count)
     limit = csv.field_size_limit(2**31 - 1)  # texts may be longer than the module's 131,072 characters
     try:
@@ -142,7 +143,7 @@ def _column(name: str, cells: Sequence[str]) -> AnyArray:
 
 def _read_jsonl(path: Path, text: str) -> dict[str, AnyArray]:
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # a text may hold other separators of lines
         if not line.strip():
             continue
         try:
