@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other: `python benchmarks`. The paper's tables need ../shared/data/paper."""
+"""Every benchmark, one after the other, or those named, as in `python benchmarks gateway`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+NAMES = ("core", "paper_tables", "decision_log", "gateway")
 
 if __name__ == "__main__":
-    for name in ("core", "paper_tables", "decision_log"):
+    for name in sys.argv[1:] or NAMES:
         print(f"\n== {name}", flush=True)
-        subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=False)
+        command = ["-m", "benchmarks.gateway"] if name == "gateway" else [str(HERE / f"{name}.py")]
+        subprocess.run([sys.executable, *command], cwd=HERE.parent, check=False)

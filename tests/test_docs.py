@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -51,3 +52,19 @@ def test_every_route_reason_and_target_is_in_the_glossary() -> None:
     glossary = (ROOT / "docs" / "glossary.md").read_text()
     words = [route.label for route in Route] + [r.value for r in Reason if r is not Reason.NOT_ASKED] + list(TARGETS)
     assert [word for word in words if f"`{word}`" not in glossary] == []
+
+
+def test_every_setting_code_and_metric_of_the_gateway_is_documented() -> None:
+    from bisupervised.gateway import settings
+    from bisupervised.gateway.metrics import Metrics
+    from bisupervised.gateway.refusals import CODES
+
+    page = (ROOT / "docs" / "how-to" / "gateway.md").read_text()
+    records = [settings.GatewaySettings, settings.KeySettings, settings.CascadeSettings, settings.UpstreamSettings]
+    names = {field.name for record in records for field in dataclasses.fields(record)}
+    names -= {"keys", "passthrough", "first_level_rules", "second_level_rules"}  # tables, shown as such
+    words = names | set(CODES) | set(settings.REQUEST_KINDS) | set(settings.REPLY_KINDS) | set(settings.Mode)
+    assert sorted(word for word in words if f"`{word}`" not in page) == []
+    metrics = [line.split()[2] for line in Metrics().text().decode().splitlines() if line.startswith("# TYPE")]
+    shown = {name.removeprefix("bisupervised_") for name in metrics}
+    assert sorted(name for name in shown if f"`{name}`" not in page and f"`{name}_total`" not in page) == []

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from bisupervised import __version__
-from bisupervised.cli import calibrate, demo, doctor, evaluate, predict, record, study
+from bisupervised.cli import calibrate, demo, doctor, evaluate, init, key, mode, predict, record, replay, serve, study
 from bisupervised.errors import BiSupervisedError
 
-_COMMANDS = (demo, record, evaluate, calibrate, predict, study, doctor)
+_COMMANDS = (demo, record, evaluate, calibrate, predict, study, init, replay, doctor, serve, mode, key)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,6 +17,8 @@ from bisupervised.cli.options import print_json
 _EXTRAS = {
     "report": ("matplotlib", "jinja2", "rich"),
     "http": ("aiohttp", "stamina"),
+    "gateway": ("starlette", "uvicorn", "httptools", "msgspec", "prometheus_client"),
+    "traces": ("opentelemetry",),
     "sklearn": ("sklearn",),
     "onnx": ("onnxruntime",),
     "parquet": ("pyarrow",),
@@ -68,10 +70,15 @@ def _installation() -> dict[str, Any]:
 
 
 def _cascades(args: argparse.Namespace) -> dict[str, Any]:
-    from bisupervised.config import load_config
+    from bisupervised.config import load_file
 
+    cascades, gateway = load_file(args.config, logs=False)
+    if gateway or any("gateway" in one.section for one in cascades):
+        for one in cascades:
+            one.close()
+        return _served(args)
     findings = {}
-    for one in load_config(args.config):
+    for one in cascades:
         try:
             levels = {"local": one.system.local, "remote": one.system.remote}
             findings[one.name] = {
@@ -83,6 +90,39 @@ def _cascades(args: argparse.Namespace) -> dict[str, Any]:
         finally:
             one.close()
     return findings
+
+
+def _served(args: argparse.Namespace) -> dict[str, Any]:
+    """A gateway's file: the gateway's part is checked too, and endpoints are asked as the gateway will ask them."""
+    from bisupervised.gateway.building import read_plan
+
+    plan = read_plan(args.config)
+    try:
+        return {
+            one.name: {
+                level: {"ok": True, "model": built.model.name, "called": False}
+                if args.no_calls
+                else asyncio.run(_ask_as_served(plan, one, level, built, args.input))
+                for level, built in (("local", one.system.local), ("remote", one.system.remote))
+            }
+            for one in plan.cascades
+        }
+    finally:
+        plan.close()
+
+
+async def _ask_as_served(plan: Any, one: Any, level: str, built: Any, x: str) -> dict[str, Any]:
+    from bisupervised.gateway.building import endpoint_of
+    from bisupervised.gateway.probing import probe_level
+    from bisupervised.gateway.upstream import Pool
+
+    if plan.settings[one.name].interface != "openai" or one.section[level]["model"] != "openai":
+        return await _ask(built, x)
+    pool = Pool()
+    try:
+        return await probe_level(endpoint_of(one, level, pool), built.supervisor)
+    finally:
+        pool.close()
 
 
 async def _ask(level: Any, x: str) -> dict[str, Any]:
@@ -121,12 +161,25 @@ def _print(findings: dict[str, Any]) -> None:
         print(f"{'[' + extra + ']':>14}: {state}")
 
 
+def _print_signals(signals: dict[str, dict[str, Any]]) -> None:
+    for way, found in signals.items():
+        if "failure" in found:
+            print(f"{way:>14}: fails: {found['failure']}")
+            continue
+        given = [name for name in ("token_logprobs", "top_logprobs", "usage") if found[name]]
+        missing = [name for name in ("token_logprobs", "top_logprobs", "usage") if not found[name]]
+        words = f"gives {', '.join(given) or 'no signals'}" + (f"; not {', '.join(missing)}" if missing else "")
+        print(f"{way:>14}: {words} ({found['latency_s']:.3f} s)")
+
+
 def _print_cascades(findings: dict[str, Any]) -> None:
     for cascade, levels in findings["cascades"].items():
         for level, finding in levels.items():
             print(f"{cascade}, {level}: {'ok' if finding['ok'] else 'PROBLEM'}")
             for key, value in finding.items():
-                if key not in ("ok", "called"):
+                if key == "signals":
+                    _print_signals(value)
+                elif key not in ("ok", "called"):
                     print(f"{key:>14}: {value}")
     if not findings["ok"]:
         print("something is wrong: see PROBLEM above", file=sys.stderr)

@@ -1,0 +1,222 @@
+"""From `cascade.toml` to a service: the gateway's part of the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import time
+from typing import Any
+
+from bisupervised.config import Configured, load_file
+from bisupervised.decision_log import DecisionLog
+from bisupervised.decision_log.changes import Changes
+from bisupervised.decision_log.ledger import Ledger
+from bisupervised.decision_log.sequence import Sequences
+from bisupervised.errors import BiSupervisedError
+from bisupervised.fallback import Call, Fallback
+from bisupervised.gateway.judging import ENDPOINT_DEFAULTS
+from bisupervised.gateway.levels import Backend, InProcess, OverHttp
+from bisupervised.gateway.modes import State
+from bisupervised.gateway.service import Cascade, Service
+from bisupervised.gateway.settings import (
+    CascadeSettings,
+    GatewaySettings,
+    raise_problems,
+    read_cascade,
+    read_gateway,
+    read_upstream,
+)
+from bisupervised.gateway.switching import Switchboard
+from bisupervised.gateway.upstream import Pool, Upstream
+from bisupervised.models.extra_calls import ExtraCalls
+from bisupervised.models.openai_reply import Prices
+from bisupervised.quantifiers import LabelProbability, Quantifier
+from bisupervised.records import LevelName
+
+#: Which of a request's texts an in-process model is given.
+_INPUTS = ("last_message", "messages", "body")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A checked file: what `build_service` puts together."""
+
+    path: Path
+    gateway: GatewaySettings
+    cascades: tuple[Configured, ...]
+    settings: Mapping[str, CascadeSettings]
+
+    @property
+    def log_path(self) -> Path:
+        """Where the decision log is; relative to the file."""
+        return self.path.parent / self.gateway.log
+
+    def close(self) -> None:
+        for one in self.cascades:
+            one.close()
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Everything a file says, checked; nothing is opened. Raises `ConfigError` naming every problem."""
+    path = Path(path)
+    problems: list[str] = []
+    try:
+        cascades, gateway = load_file(path, logs=False)
+    except BiSupervisedError as error:  # what the gateway's part holds is said as well
+        problems += [line.removeprefix(f"{path}: ") for line in str(error).splitlines()]
+        cascades, gateway = [], {}
+    settings = read_gateway(gateway, problems)
+    per_cascade = {
+        one.name: read_cascade(one.name, one.section.get("gateway", {}), _interface(one), problems)
+        for one in cascades
+    }
+    for one in cascades:
+        _check_levels(one, settings, per_cascade[one.name], problems)
+    if problems:
+        for one in cascades:
+            one.close()
+        raise_problems(path, problems)
+    return Plan(path, settings, tuple(cascades), per_cascade)
+
+
+def _interface(one: Configured) -> str:
+    return "openai" if one.section["remote"].get("model") == "openai" else "v2"
+
+
+def _check_levels(one: Configured, gateway: GatewaySettings, settings: CascadeSettings, problems: list[str]) -> None:
+    capped = settings.daily_budget is not None or gateway.daily_budget is not None
+    capped = capped or any(key.daily_budget is not None for key in gateway.keys)
+    for level in LevelName:
+        section, where = one.section[level], f"cascade {one.name!r}, {level}"
+        if section.get("input", "last_message") not in _INPUTS:
+            problems.append(f"{where}: input is {', '.join(_INPUTS)}; not {section['input']!r}")
+        if section.get("model") != "openai":
+            continue
+        read_upstream(where, section, problems)
+        priced = section.get("prompt_price") is not None or section.get("cost_per_input") is not None
+        if capped and level is LevelName.REMOTE and not priced:
+            problems.append(
+                f"{where}: a daily budget needs prices: prompt_price and completion_price, or cost_per_input"
+            )
+        if capped and section.get("prompt_price") is not None and section.get("max_tokens") is None:
+            problems.append(f"{where}: a daily budget needs max_tokens: without it a call has no highest cost")
+
+
+# ---------------------------------------------------------------- the service
+
+
+def build_service(plan: Plan, *, process: str | None = None) -> Service:
+    """Open the store and put the service together. Raises `LogError` where the store cannot be opened."""
+    process = process or f"{os.getpid()}-{secrets.token_hex(4)}"
+    settings, path = plan.gateway, plan.log_path
+    pool = Pool()
+    log = DecisionLog(
+        path,
+        store_inputs=settings.store_inputs,
+        capacity=settings.log_capacity,
+        when_full="drop",
+        synchronous="full" if settings.synchronous == "full" else "normal",
+    )
+    ledger = Ledger(path, _caps(plan), process=process)
+    sequences = Sequences(path, process=process)
+    cascades = [_cascade(plan, one, pool) for one in plan.cascades]
+    return Service(settings, cascades, pool, log, ledger, sequences, switchboard(plan), path)
+
+
+def switchboard(plan: Plan) -> Switchboard:
+    """What holds for a plan's cascades, as its store knows it."""
+    return Switchboard(Changes(plan.log_path), {one.name: _declared(plan, one) for one in plan.cascades})
+
+
+def _declared(plan: Plan, one: Configured) -> State:
+    settings, thresholds = plan.settings[one.name], one.thresholds
+    return State(settings.mode, settings.share, settings.share_by, thresholds, thresholds.id)
+
+
+def _caps(plan: Plan) -> dict[str, float]:
+    caps = {"total": plan.gateway.daily_budget}
+    caps |= {f"key:{key.name}": key.daily_budget for key in plan.gateway.keys}
+    for name, settings in plan.settings.items():
+        caps[f"cascade:{name}"] = settings.daily_budget
+        caps[f"audit:{name}"] = settings.audit_daily_budget
+    return {scope: cap for scope, cap in caps.items() if cap is not None}
+
+
+def _cascade(plan: Plan, one: Configured, pool: Pool) -> Cascade:
+    backends = {level: _backend(one, level, pool) for level in LevelName}
+    supervisors = one.system.local.supervisor, one.system.remote.supervisor
+    return Cascade(
+        name=one.name,
+        settings=_with_rules(plan.settings[one.name], backends[LevelName.LOCAL]),
+        backends=backends,
+        levels={LevelName.LOCAL: one.system.local, LevelName.REMOTE: one.system.remote},
+        base_supervisors=supervisors,
+        fallback=_in_loop(one.system.fallback),
+        costs=one.system.costs,
+        state=_declared(plan, one),
+        supervisors=supervisors,
+        created=int(time()),
+    )
+
+
+def _with_rules(settings: CascadeSettings, local: Backend) -> CascadeSettings:
+    """The 1st level's rules, with the defaults that depend on what its model is."""
+    defaults = ENDPOINT_DEFAULTS if isinstance(local, OverHttp) else {}
+    return replace(settings, first_level_rules={**defaults, **settings.first_level_rules})
+
+
+def _backend(one: Configured, level: LevelName, pool: Pool) -> Backend:
+    section = one.section[level]
+    if section["model"] == "openai":
+        return endpoint_of(one, level, pool)
+    built = one.system.local if level is LevelName.LOCAL else one.system.remote
+    return InProcess(built, section.get("input", "last_message"))
+
+
+def endpoint_of(one: Configured, level: str, pool: Pool) -> OverHttp:
+    """A level's endpoint as the gateway asks it; its model must be `openai`."""
+    section: Mapping[str, Any] = one.section[level]
+    built = one.system.local if level == LevelName.LOCAL else one.system.remote
+    cost = section.get("cost_per_input")
+    if cost is None and level == LevelName.LOCAL and section.get("prompt_price") is None:
+        cost = 0.0  # it is at hand
+    return OverHttp(
+        Upstream(read_upstream("", section, []), pool),
+        built.supervisor.quantifier,
+        prices=_prices(section),
+        cost=None if cost is None else float(cost),
+        label_of=_label_of(section),
+        extra_calls=_extra_calls(built.supervisor.quantifier, section),
+    )
+
+
+def _prices(section: Mapping[str, Any]) -> Prices | None:
+    if section.get("prompt_price") is None:
+        return None
+    cached = section.get("cached_prompt_price")
+    return Prices(
+        float(section["prompt_price"]),
+        float(section.get("completion_price", 0.0)),
+        None if cached is None else float(cached),
+    )
+
+
+def _label_of(section: Mapping[str, Any]) -> Callable[[str], Any] | None:
+    return LabelProbability(section["labels"]).label_of if "labels" in section else None
+
+
+def _extra_calls(quantifier: Quantifier, section: Mapping[str, Any]) -> ExtraCalls | None:
+    calls = ExtraCalls.of(quantifier, section)
+    return calls if calls.count else None
+
+
+def _in_loop(fallback: Fallback) -> Fallback:
+    """A fallback for the event loop: a plain function runs in a thread, and holds nobody up."""
+    if isinstance(fallback, Call) and not asyncio.iscoroutinefunction(fallback.function):
+        function = fallback.function
+        return Call(lambda x, outcome: asyncio.to_thread(function, x, outcome))
+    return fallback

@@ -1,0 +1,254 @@
+"""The OpenAI-compatible formats: a client's request read, replies and errors written. No HTTP here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import time
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from bisupervised.errors import InputError
+from bisupervised.gateway.sse import encode
+
+Route: TypeAlias = Literal["chat", "completions"]
+
+#: Tokens that the format itself may add to a request's text (roles, separators), for each message.
+_TOKENS_A_MESSAGE: Final = 16
+
+
+@dataclass(slots=True)
+class CompletionRequest:
+    """A client's request for a chat completion or a completion."""
+
+    route: Route
+    body: dict[str, Any]
+    size: int  #: bytes of the body as it came
+    model: str
+    stream: bool
+    include_usage: bool  #: the client wants a last chunk with the usage
+    wants_logprobs: bool
+    kinds: tuple[str, ...]  #: why no supervisor can score it, see `settings.REQUEST_KINDS`
+
+    @property
+    def many(self) -> int:
+        """How many answers are asked for."""
+        n = self.body.get("n")
+        return n if isinstance(n, int) and n > 1 else 1
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The client's own bound on the answer's tokens; None: it gave none."""
+        for name in ("max_completion_tokens", "max_tokens"):
+            value = self.body.get(name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return max(value, 0)
+        return None
+
+    @property
+    def prompt_tokens_bound(self) -> int | None:
+        """More tokens than the prompt can have: one for each byte, and what the format adds; None for images
+        and audio, whose tokens do not follow from their bytes."""
+        if "image" in self.kinds or "audio" in self.kinds:
+            return None
+        messages = self.body.get("messages")
+        return self.size + _TOKENS_A_MESSAGE * (1 + (len(messages) if isinstance(messages, list) else 0))
+
+    def text(self, which: str) -> Any:
+        """What an in-process model is given: the last user message's text (`last_message`), all messages, or the
+        body."""
+        if which == "body":
+            return self.body
+        if self.route == "completions":
+            prompt = self.body["prompt"]
+            return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+        messages: list[Any] = self.body["messages"]
+        if which == "messages":
+            return messages
+        for message in reversed(messages):
+            if message.get("role") == "user":
+                return content_text(message.get("content"))
+        return content_text(messages[-1].get("content"))
+
+
+def read_request(raw: bytes, route: Route) -> CompletionRequest:
+    """The request in these bytes. Raises `InputError` with what is wrong, for a 400."""
+    body = read_object(raw)
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise InputError("`model` is missing: name one of GET /v1/models")
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise InputError("`stream` is true or false")
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise InputError("`stream_options` is an object")
+    kinds = _chat_kinds(body) if route == "chat" else _completions_kinds(body)
+    wants = body.get("logprobs")
+    return CompletionRequest(
+        route=route,
+        body=body,
+        size=len(raw),
+        model=model,
+        stream=bool(stream),
+        include_usage=bool(options and options.get("include_usage")),
+        wants_logprobs=wants is True or (route == "completions" and isinstance(wants, int)),
+        kinds=kinds,
+    )
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object. Raises `InputError`."""
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"the body is no JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise InputError(f"the body is a JSON object, not {type(body).__name__}")
+    return body
+
+
+def _chat_kinds(body: Mapping[str, Any]) -> tuple[str, ...]:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InputError("`messages` is a list of at least one message")
+    kinds: list[str] = []
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise InputError(f"`messages[{number}]` is an object with a `role`")
+        content = message.get("content")
+        if isinstance(content, list):
+            kinds += _part_kinds(content, number)
+        elif content is not None and not isinstance(content, str):
+            raise InputError(f"`messages[{number}].content` is text, or a list of parts")
+    if body.get("tools") or body.get("functions"):
+        kinds.append("tools")
+    return tuple(dict.fromkeys([*kinds, *_common_kinds(body)]))
+
+
+def _part_kinds(content: list[Any], number: int) -> Iterator[str]:
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(kind, str):
+            raise InputError(f"the parts of `messages[{number}].content` are objects with a `type`")
+        if kind == "input_audio":
+            yield "audio"
+        elif kind not in ("text", "refusal"):
+            yield "image"  # images, files, and whatever else comes to be
+
+
+def _completions_kinds(body: Mapping[str, Any]) -> tuple[str, ...]:
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str | list) or not prompt:
+        raise InputError("`prompt` is text")
+    several = isinstance(prompt, list) and len(prompt) > 1
+    return tuple(dict.fromkeys([*(["many"] if several else []), *_common_kinds(body)]))
+
+
+def _common_kinds(body: Mapping[str, Any]) -> Iterator[str]:
+    n = body.get("n")
+    if (isinstance(n, int) and n > 1) or isinstance(body.get("best_of"), int):
+        yield "many"
+    form = body.get("response_format")
+    if isinstance(form, dict) and form.get("type") not in (None, "text"):
+        yield "json_mode"
+
+
+def content_text(content: Any) -> str:
+    """The text of a message's content, its parts joined."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "".join(part.get("text", "") for part in content if isinstance(part, dict) and part.get("type") == "text")
+
+
+# ---------------------------------------------------------------- replies
+
+
+def completion_of(text: str, route: Route, id_: str, model: str) -> dict[str, Any]:
+    """The body of an answer that no language model wrote: an in-process model's label, a fallback's text.
+
+    It has no `usage`: how many tokens that would have been is not known.
+    """
+    created = int(time())
+    if route == "chat":
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        return {"id": f"chatcmpl-{id_}", "object": "chat.completion", "created": created, "model": model} | {
+            "choices": [choice]
+        }
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "stop"}
+    return {"id": f"cmpl-{id_}", "object": "text_completion", "created": created, "model": model, "choices": [choice]}
+
+
+def as_asked(body: dict[str, Any], request: CompletionRequest) -> dict[str, Any]:
+    """A reply without the log-probabilities that only the supervisor asked for."""
+    if request.wants_logprobs:
+        return body
+    choices = body.get("choices")
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict) and choice.get("logprobs") is not None:
+                choice["logprobs"] = None
+    return body
+
+
+def chunk_as_asked(chunk: dict[str, Any], request: CompletionRequest) -> dict[str, Any] | None:
+    """A chunk of a stream, as `as_asked`; None for one that only says the usage, which the client did not ask for."""
+    choices = chunk.get("choices")
+    if not request.include_usage and chunk.get("usage") is not None:
+        if not choices:
+            return None
+        del chunk["usage"]
+    if not request.wants_logprobs and isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict):
+                choice.pop("logprobs", None)
+    return chunk
+
+
+def chunks_of(body: Mapping[str, Any], request: CompletionRequest) -> Iterator[dict[str, Any]]:
+    """A whole reply as the chunks of a stream: what a client that asked for one can read."""
+    chat = request.route == "chat"
+    head = {key: body[key] for key in ("id", "created", "model", "system_fingerprint") if key in body}
+    head["object"] = "chat.completion.chunk" if chat else "text_completion"
+    for choice in body.get("choices", ()):
+        index = choice.get("index", 0)
+        logprobs = {"logprobs": choice["logprobs"]} if choice.get("logprobs") is not None else {}
+        if chat:
+            yield head | {"choices": [{"index": index, "delta": _delta(choice), "finish_reason": None} | logprobs]}
+            end: dict[str, Any] = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        else:
+            yield head | {"choices": [{"index": index, "text": choice["text"], "finish_reason": None} | logprobs]}
+            end = {"index": index, "text": "", "finish_reason": choice.get("finish_reason")}
+        yield head | {"choices": [end]}
+    if request.include_usage:
+        yield head | {"choices": [], "usage": body.get("usage")}
+
+
+def _delta(choice: Mapping[str, Any]) -> dict[str, Any]:
+    delta = {key: value for key, value in choice["message"].items() if value is not None}
+    if "tool_calls" in delta:
+        delta["tool_calls"] = [{"index": number} | call for number, call in enumerate(delta["tool_calls"])]
+    return delta
+
+
+def error_body(message: str, kind: str, code: str | None = None, **more: Any) -> bytes:
+    """An error as OpenAI's clients read it; `more` stands beside its usual fields."""
+    return encode({"error": {"message": message, "type": kind, "param": None, "code": code} | more})
+
+
+_HEADER_UNSAFE = re.compile(r"[^\x20-\x7e]+")
+
+
+def header_text(value: object) -> str:
+    """A value on one line of printable ASCII, for a header."""
+    return _HEADER_UNSAFE.sub(" ", str(value))[:300]
+
+
+def conversation_of(messages: Sequence[Any], until: int) -> bytes:
+    """What tells a conversation: its first `until` messages, role and content alone."""
+    return encode([(message.get("role"), content_text(message.get("content"))) for message in messages[:until]])
