@@ -121,7 +121,7 @@ def as_a_gateway(path: Path, outcomes: list[Outcome], rows: int) -> list[float]:
 
 
 def cost_of_a_call(path: Path, outcomes: list[Outcome], pause_s: float) -> list[float]:
-    """Seconds that each `write` of an outcome with details takes its caller, at about 1 / pause_s calls a second."""
+    """Seconds that each `write` of one outcome takes its caller, at about 1 / pause_s calls per second."""
     seconds = []
     with DecisionLog(path) as log:
         for outcome, details in requests(outcomes, 1):

@@ -194,6 +194,16 @@ class TestReserving:
             with pytest.raises(BudgetExhausted):
                 reserve(one, ["total"], 0.1)
 
+    def test_others_hear_of_what_was_spent_though_no_block_is_fetched(self, path, monkeypatch):
+        monkeypatch.setattr(ledger, "RETURN_S", 0.02)
+        with Ledger(path, {"total": 100.0}, process="a") as one, Ledger(path, {}, process="b") as other:
+            reserve(one, ["total"], 0.1).settle(0.1)
+            for _ in range(1_000):
+                if other.spent("total")[0]:
+                    break
+                threading.Event().wait(0.005)
+            assert other.spent("total") == (0.1, pytest.approx(0.4))
+
     def test_money_that_is_in_use_now_and_then_stays(self, path, monkeypatch, commits):
         monkeypatch.setattr(ledger, "RETURN_S", 0.2)
         with Ledger(path, {"total": 100.0}, process="a") as money:
@@ -217,7 +227,7 @@ class TestReserving:
                 hold.settle(0.0)
             threading.Event().wait(0.1)
             for _ in range(200):  # while it tries to, the money is not there, for a moment
-                if (hold := money.reserve(["total"], 0.9)) is not None:
+                if (hold := money.reserve(["total"], 0.85)) is not None:
                     break
                 threading.Event().wait(0.005)
             assert hold is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,7 +90,15 @@ class FakeClassifier:
         self.clients: list[Any] = []
         self.cancelled: list[float] = []
 
-    async def infer(self, inputs: Sequence[Any], *, client: Any, headers: Mapping[bytes, bytes]) -> Inference:
+    async def infer(
+        self,
+        inputs: Sequence[Any],
+        *,
+        client: Any,
+        headers: Mapping[bytes, bytes],
+        waiting: Callable[[], Awaitable[None]],
+    ) -> Inference:
+        await waiting()
         self.asked.append(inputs)
         self.clients.append((client, headers))
         try:

@@ -10,12 +10,13 @@ and `changes.py`), in `reading.py`, `queries.py` and `pending.py`. Session-level
 of the files in `presence.py`. `tests/decision_log/test_contract.py` runs for every store in its `STORES`.
 """
 
+from bisupervised.decision_log.accounts import Hold
 from bisupervised.decision_log.audits import Agreement, Audit, agreement
 from bisupervised.decision_log.buffer import Counts
 from bisupervised.decision_log.changes import ALL_CASCADES, Change, Changes
 from bisupervised.decision_log.details import Details
 from bisupervised.decision_log.ids import new_id
-from bisupervised.decision_log.ledger import Hold, Ledger
+from bisupervised.decision_log.ledger import Ledger
 from bisupervised.decision_log.log import DecisionLog, add_labels, label
 from bisupervised.decision_log.losses import Losses
 from bisupervised.decision_log.pending import PendingInputs

@@ -18,7 +18,7 @@ class Account:
     """One scope's money of one day in this process. Under the ledger's lock."""
 
     __slots__ = (
-        *("day", "scope", "cap", "set_aside", "used", "spent"),
+        *("day", "scope", "cap", "set_aside", "used", "spent", "written"),
         *("least", "block", "fetched_at", "left", "asked_at"),
     )
 
@@ -29,6 +29,7 @@ class Account:
         self.set_aside = 0.0  # durably, by this process
         self.used = 0.0  # of that: spent, and held by calls that run
         self.spent = 0.0
+        self.written = 0.0  # what was spent when that was written last
         self.least = 0.0  # that was unused at any time since unused money was returned last
         self.block = 0.0  # that was fetched last, and when
         self.fetched_at = -math.inf

@@ -155,15 +155,15 @@ class Ledger:
     # ------------------------------------------------------------ in the thread that fetches
 
     def _serve(self) -> None:
-        returned_at = monotonic()
+        kept_up_at = monotonic()
         while True:
             jobs = self._waiting()
             self._fetch([job for job in jobs if job is not None and job.hold.set_running_or_notify_cancel()])
             if None in jobs:
                 return
-            if monotonic() - returned_at >= RETURN_S:
-                self._return_unused()
-                returned_at = monotonic()
+            if monotonic() - kept_up_at >= RETURN_S:
+                self._keep_up()
+                kept_up_at = monotonic()
 
     def _waiting(self) -> list[_Job | None]:
         """All that wait, for at most RETURN_S: one commit is for all of them."""
@@ -268,28 +268,30 @@ class Ledger:
             account.set_aside = account.used
             self._write(account, account.set_aside)
 
-    def _return_unused(self) -> None:
-        """Return what nobody has needed since the last time, but for a block: others may need it."""
+    def _keep_up(self) -> None:
+        """Write what was spent, and return what nobody has needed since the last time, but for a block."""
         with self._lock:
-            unused = {account: account.least - account.block for account in self._accounts.values()}
-            unused = {account: amount for account, amount in unused.items() if amount > 0.0}
-            for account in self._accounts.values():
-                account.set_aside -= unused.get(account, 0.0)
+            accounts = list(self._accounts.values())
+            unused = {account: max(account.least - account.block, 0.0) for account in accounts}
+            changed = [account for account in accounts if unused[account] > 0.0 or account.spent != account.written]
+            for account in accounts:
+                account.set_aside -= unused[account]  # at once: nobody uses it while that is written
                 account.least = account.unused
-        if not unused:
+        if not changed:
             return
         try:
             with log_errors(self.path, _FULL), transaction(self._connection):
-                for account in unused:
+                for account in changed:
                     self._write(account, account.set_aside)
-        except LogError as error:
+        except Exception as error:
             logger.warning("%s", error)
             with self._lock:
                 for account, amount in unused.items():
                     account.set_aside += amount
 
     def _write(self, account: Account, set_aside: float) -> None:
-        row = budgets.Row(account.day, account.scope, self._presence.id, set_aside, account.spent)
+        account.written = account.spent
+        row = budgets.Row(account.day, account.scope, self._presence.id, set_aside, account.written)
         budgets.write(self._connection, row)
 
     # ------------------------------------------------------------ reading
@@ -297,8 +299,8 @@ class Ledger:
     def spent(self, scope: str, day: int | None = None) -> tuple[float, float]:
         """What all processes have spent of a scope in one day, and what is set aside beyond that.
 
-        The day is in days since 1970-01-01, UTC; None: the newest. What other processes have spent since they wrote
-        it last counts as set aside; what a killed one left is spent (see `settle_dead`).
+        The day is in days since 1970-01-01, UTC; None: the newest. What other processes have spent in the last
+        RETURN_S may still count as set aside; what a killed one left is spent (see `settle_dead`).
         """
         with log_errors(self.path), closing(connect_to_read(self.path)) as connection:
             if day is None:

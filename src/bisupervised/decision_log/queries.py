@@ -125,7 +125,8 @@ def stats(
     """Figures of a period, of one cascade or of all: one snapshot of the log.
 
     - `requests`; counts by `routes`, `served`, `modes`, `statuses` and `unscorable` (why none could score it);
-    - `request_rate` and `coverage`, in [0, 1]; `remote_calls`, and `extra_remote_calls`, which no verdict caused;
+    - `request_rate` and `coverage`, in [0, 1]; `remote_calls` that a verdict caused, and `extra_remote_calls`, which
+      none did;
     - `cost` in currency units: the known parts (`local`, `remote`, `extra`, `earlier` attempts) and their sum
       (`known`), how many requests have parts that are not known, the `bound` of those, which is None when that is
       not known either;
@@ -191,7 +192,8 @@ _NOT_KNOWN: Final = f"(local_cost + {_REMOTE_COST} + {_EXTRA_COST} + earlier_cos
 def _sums(connection: sqlite3.Connection, period: Period) -> dict[str, Any]:
     sums = {
         "n": "count(*)",
-        "remote_calls": "sum(remote_asked)",
+        # In observe mode the remote model is asked about what is trusted locally too: that is an extra call.
+        "remote_calls": "sum(remote_asked AND route <> 'local')",
         "extra_remote_calls": "sum(extra_remote_calls)",
         "local": "sum(local_cost)",
         "remote": f"sum({_REMOTE_COST})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -33,21 +34,28 @@ _LEAST_ID: Final = 1
 class Gateway:
     """The ASGI application: the hot routes go straight to what answers them, the others through Starlette."""
 
-    def __init__(self, hot: Mapping[str, Any], v2: Any, rest: Starlette) -> None:
+    def __init__(self, hot: Mapping[str, Any], v2: Any, rest: Starlette, *, traced: bool) -> None:
+        self._traced = traced
         self._hot = dict(hot)
         self._v2 = v2
         self._rest = rest
 
+    def _hot_of(self, path: str) -> Any:
+        hot = self._hot.get(path)
+        if hot is None and path.startswith("/v2") and (len(path) == 3 or path[3] == "/"):
+            return self._v2
+        return hot
+
+    def at_once(self, path: str) -> bool:
+        """Whether requests for a path may begin without a task: they call `Watch.begin` before they wait.
+
+        A traced request needs a context of its own, and so a task.
+        """
+        return not self._traced and self._hot_of(path) is not None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path: str = scope["path"]
-            hot = self._hot.get(path)
-            if hot is None and path.startswith("/v2") and (len(path) == 3 or path[3] == "/"):
-                hot = self._v2
-            if hot is not None:
-                await hot(scope, receive, send)
-                return
-        await self._rest(scope, receive, send)
+        hot = self._hot_of(scope["path"]) if scope["type"] == "http" else None
+        await (self._rest if hot is None else hot)(scope, receive, send)
 
 
 def create_app(service: Service, life: Any = None) -> Gateway:
@@ -77,7 +85,8 @@ def create_app(service: Service, life: Any = None) -> Gateway:
         "/v1/chat/completions": Only("POST", Completions(service, "chat")),
         "/v1/completions": Only("POST", Completions(service, "completions")),
     }
-    return Gateway(hot, v2_app(service), Starlette(routes=routes, lifespan=life))
+    rest = Starlette(routes=routes, lifespan=life)
+    return Gateway(hot, v2_app(service), rest, traced=service.tracing is not None)
 
 
 # ---------------------------------------------------------------- plumbing
@@ -142,8 +151,11 @@ class Others:
             await _answer(send, error.refusal)
         except ClientGone:
             pass
+        except asyncio.CancelledError:
+            if not channel.watch.cancelled():
+                raise
         finally:
-            channel.close()
+            channel.watch.close()
 
 
 class _Routes:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
@@ -217,6 +218,6 @@ def _extra_calls(quantifier: Quantifier, section: Mapping[str, Any]) -> ExtraCal
 def _in_loop(fallback: Fallback) -> Fallback:
     """A fallback for the event loop: a plain function runs in a thread, and holds nobody up."""
     if isinstance(fallback, Call) and not asyncio.iscoroutinefunction(fallback.function):
-        function = fallback.function
-        return Call(lambda x, outcome: asyncio.to_thread(function, x, outcome))
+        function, threads = fallback.function, ThreadPoolExecutor(thread_name_prefix="bisupervised-fallback")
+        return Call(lambda x, outcome: asyncio.get_running_loop().run_in_executor(threads, function, x, outcome))
     return fallback

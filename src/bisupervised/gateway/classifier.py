@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -73,13 +73,15 @@ class CascadeClassifier:
     def ready(self) -> bool:
         return not self._service.draining
 
-    async def infer(self, inputs: Sequence[Any], *, client: Caller, headers: Headers) -> Inference:
+    async def infer(
+        self, inputs: Sequence[Any], *, client: Caller, headers: Headers, waiting: Callable[[], Awaitable[None]]
+    ) -> Inference:
         """Answer n inputs. Raises `Refused` when the gateway takes no more; cancelled when the client goes away."""
         service = self._service
         service.admit()
         try:
             numbers = await service.numbers(len(inputs))
-            batch = _Batch(service, self._cascade, self._levels, inputs, client, numbers)
+            batch = _Batch(service, self._cascade, self._levels, inputs, client, numbers, waiting)
             return await batch.run()
         finally:
             service.leave()
@@ -123,6 +125,7 @@ class _Batch:
         inputs: Sequence[Any],
         client: Caller,
         numbers: Sequence[int],
+        waiting: Callable[[], Awaitable[None]],
     ) -> None:
         self._service = service
         self._cascade = cascade
@@ -130,6 +133,7 @@ class _Batch:
         self._inputs = inputs
         self._client = client
         self._numbers = numbers
+        self._waiting = waiting
         self._ids = [new_id() for _ in numbers]
         self._state = cascade.state
         self._supervisors = cascade.supervisors
@@ -138,6 +142,7 @@ class _Batch:
         self._scopes = scopes if client.key is None else [*scopes, f"key:{client.key}"]
         self._spent = Spending(service.ledger, self._scopes)
         self._start_s = perf_counter()
+        self._total_s: float | None = None  # until the answer's end, where the rows are written later
 
     async def run(self) -> Inference:
         outcomes: Outcomes | OneOutcome
@@ -176,6 +181,7 @@ class _Batch:
         """The outcome of a single input, its fallback taken if it needs one."""
         outcome = outcome_of(decisions, self._ids[0], self._cascade.costs)
         if outcome.route is Route.REJECTED:
+            await self._waiting()  # the fallback may take its time
             outcome, _ = await adrive(settling(self._fallback(), self._inputs[0], outcome), as_coroutine)
 
         def columns() -> Outcomes:
@@ -191,6 +197,8 @@ class _Batch:
         if force is not None and ask.level is not force:
             n = len(self._inputs) if ask.rows is None else len(ask.rows)
             return ModelOutput.failed(n, Failure("not_asked", f"the client forced the {force} model"), latency_s=0.0)
+        if not self._levels[ask.level].immediate:
+            await self._waiting()
         if ask.level is LevelName.LOCAL:
             return await self._levels[LevelName.LOCAL](self._inputs)
         rows = range(len(self._inputs)) if ask.rows is None else ask.rows.tolist()
@@ -216,6 +224,7 @@ class _Batch:
 
     async def _settled(self, outcomes: Outcomes) -> Outcomes:
         """The rejected rows with their fallback's answer, or without one."""
+        await self._waiting()
         fallback = self._fallback()
         answers, fallbacks = outcomes.answers.copy(), list(outcomes.fallbacks)
         seconds, errors = outcomes.fallback_s.copy(), list(outcomes.fallback_errors)
@@ -239,6 +248,7 @@ class _Batch:
     # ------------------------------------------------------------ observe, and remote only
 
     async def _remote_as_before(self) -> Outcomes:
+        await self._waiting()
         local: asyncio.Task[ModelOutput] | None = None
         if self._mode is Mode.OBSERVE:
             local = asyncio.get_running_loop().create_task(self._levels[LevelName.LOCAL](self._inputs))
@@ -248,6 +258,7 @@ class _Batch:
             if local is not None:
                 local.cancel()
             raise
+        self._total_s = perf_counter() - self._start_s
         self._service.background(self._conclude(local, remote))
         return self._served(remote)
 
@@ -288,7 +299,7 @@ class _Batch:
 
     def _record(self, outcomes: Outcomes | OneOutcome, status: int | None = None) -> None:
         rows = list(outcomes)
-        total_s = perf_counter() - self._start_s
+        total_s = perf_counter() - self._start_s if self._total_s is None else self._total_s
         details = [self._details(row, outcome, total_s, status, len(rows)) for row, outcome in enumerate(rows)]
         self._service.record_many(self._cascade, rows, details, list(self._inputs))
         if status is None and self._mode is Mode.ENFORCE and self._client.wishes.force is None:

@@ -49,11 +49,10 @@ class Completions:
         except ClientGone:
             pass
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not channel.gone or (task is not None and task.uncancel() > 0):
+            if not channel.watch.cancelled():
                 raise
         finally:
-            channel.close()
+            channel.watch.close()
 
     async def _answer(self, scope: Scope, raw: bytes, key: str | None, channel: HttpChannel) -> None:
         try:

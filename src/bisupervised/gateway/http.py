@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from bisupervised.gateway.journey import HeaderList
 from bisupervised.gateway.refusals import refusal
 from bisupervised.gateway.service import Refused
+from bisupervised.gateway.watching import Watch
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _EVENT_STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
-#: Seconds until somebody looks whether the client is still there.
-_LOOK_AFTER_S: Final = 0.01
 _NO_CACHE: Final = (b"cache-control", b"no-cache")
 
 
@@ -63,46 +61,21 @@ def _too_large(most: int) -> Refused:
 class HttpChannel:
     """One request's answer over ASGI. Close it at the end."""
 
-    __slots__ = ("_exchange", "_receive", "_send", "_task", "_timer", "_watcher", "gone", "started")
+    __slots__ = ("_exchange", "_send", "started", "watch")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._receive = receive
         self._send = send
         self._exchange = scope.get("bisupervised.exchange")
-        self._task = asyncio.current_task()
-        self._timer: asyncio.TimerHandle | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self.gone = False
+        self.watch = Watch(receive)
         self.started = False
 
-    def watch(self) -> None:
-        """From now on, cancel the request's task when the client goes away.
-
-        Looking costs a task: it begins after a moment, and what is answered before does without.
-        """
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_LOOK_AFTER_S, self._look)
-
-    def _look(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_end())
-
-    async def _wait_for_end(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def close(self) -> None:
-        """Stop watching."""
-        if self._timer is not None:
-            self._timer.cancel()
-            if self._watcher is not None:
-                self._watcher.cancel()
+    async def waiting(self) -> None:
+        """Before anything that takes time: from now on, the client's leaving cancels the request."""
+        await self.watch.begin()
 
     async def whole(self, status: int, headers: HeaderList, body: bytes) -> None:
         self.started = True
-        self.close()  # nothing is left to cancel
+        self.watch.close()  # nothing is left to cancel
         if self._exchange is not None and self._exchange.answer(status, headers, body):
             return
         headers = [*headers, (b"content-length", b"%d" % len(body))]
@@ -126,5 +99,5 @@ class HttpChannel:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
-        self.close()
+        self.watch.close()
         await self._send({"type": "http.response.body", "body": b""})

@@ -57,8 +57,8 @@ HeaderList = list[tuple[bytes, bytes]]
 class Channel(Protocol):
     """Where a journey's answer goes: the HTTP layer, or a test."""
 
-    def watch(self) -> None:
-        """From now on, cancel the journey's task when the client goes away."""
+    async def waiting(self) -> None:
+        """Before anything that takes time: from now on, the client's leaving cancels the journey's task."""
 
     async def whole(self, status: int, headers: HeaderList, body: bytes) -> None:
         """Send a complete answer."""
@@ -128,6 +128,7 @@ class Journey:
         self._trace = None if tracing is None else tracing.begin(cascade.name, wishes.traceparent)
         self._start_s = perf_counter()
         self._first_s = NAN
+        self._total_s: float | None = None  # until the answer's end, where the row is written later
         self._served = "none"
         self._status = 499
         self._outcome: Outcome | None = None
@@ -182,7 +183,7 @@ class Journey:
         force = self.wishes.force
         self._appoint_judges()
         if self.cascade.settings.speculative and force is None and not self._goes_straight_to_remote():
-            self._channel.watch()
+            await self._channel.waiting()
             self._speculation = asyncio.create_task(self._fetch(LevelName.REMOTE))
         heart = deciding(1, self._judges[LevelName.LOCAL], self._judges[LevelName.REMOTE])
         decisions = await adrive(heart, self._answer)
@@ -308,7 +309,7 @@ class Journey:
     async def _ask(self, level: LevelName) -> Reply:
         backend = self.cascade.backends[level]
         if not (isinstance(backend, InProcess) and backend.immediate):
-            self._channel.watch()
+            await self._channel.waiting()
         if level is LevelName.REMOTE and self._speculation is not None:
             speculation, self._speculation = self._speculation, None
             try:
@@ -346,9 +347,9 @@ class Journey:
             return await backend.whole(self.request, self.id, spending)
         except BudgetExhausted as error:
             self._budget = error
-            return Reply(ModelOutput.failed(1, Failure("budget", str(error)), latency_s=0.0))
-        except LogError as error:  # what it may cost cannot be set aside, so it is not made
-            return Reply(ModelOutput.failed(1, Failure("log_full", str(error)), latency_s=0.0))
+            return _not_made("budget", error)
+        except LogError as error:  # what it may cost cannot be set aside
+            return _not_made("log_full", error)
 
     def _tokens_to_decide(self, level: LevelName) -> int | None:
         """How many tokens' evidence a level is judged on; 0: none is needed; None: all of them."""
@@ -364,7 +365,7 @@ class Journey:
     async def _remote_as_before(self) -> None:
         local: asyncio.Task[Reply] | None = None
         self._appoint_judges()
-        self._channel.watch()
+        await self._channel.waiting()
         self._skipped = self._why_not_scored() if self.mode is Mode.OBSERVE else not_asked(str(self.mode))
         if self._skipped is None:
             local = asyncio.create_task(self._fetch(LevelName.LOCAL))
@@ -383,6 +384,7 @@ class Journey:
                 local.cancel()
                 await _ended(local)
             raise
+        self._total_s = perf_counter() - self._start_s
         self.service.background(self._conclude(local))
 
     async def _conclude(self, local: asyncio.Task[Reply] | None) -> None:
@@ -492,6 +494,7 @@ class Journey:
 
     async def _fall_back(self, outcome: Outcome) -> None:
         """No level is trusted: the fallback answers, or a typed error does."""
+        await self._channel.waiting()  # it may take its time
         fallback = self._fallback_for()
         settled, error = await adrive(settling(fallback, self.request.body, outcome), as_coroutine)
         reply: Reply | None = None
@@ -653,7 +656,7 @@ class Journey:
             thresholds_id=self.state.thresholds_id,
             key=self.key,
             streamed=self.request.stream,
-            total_s=perf_counter() - self._start_s,
+            total_s=perf_counter() - self._start_s if self._total_s is None else self._total_s,
             first_token_s=self._first_s,
             local_prompt_tokens=tokens[0][0],
             local_completion_tokens=tokens[0][1],
@@ -685,6 +688,12 @@ def replace_failed(reply: Reply, error: ModelError, spending: Spending) -> Reply
         reply.live.close()
     output = replace(reply.output, failures={0: Failure(error.kind, str(error))}, cost=np.array([spending.cost]))
     return Reply(output, None, reply.kind, error=error)
+
+
+def _not_made(kind: str, error: Exception) -> Reply:
+    """The reply to a call that may not be made: it costs nothing."""
+    output = ModelOutput.failed(1, Failure(kind, str(error)), latency_s=0.0)
+    return Reply(replace(output, cost=np.zeros(1)))
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -17,7 +18,7 @@ import numpy as np
 
 from bisupervised.calls import failed_output, with_latency
 from bisupervised.cascade import Level
-from bisupervised.errors import BudgetExhausted, InputError, ModelError, ReplyUnreadable
+from bisupervised.errors import BudgetExhausted, InputError, LogError, ModelError, ReplyUnreadable
 from bisupervised.gateway.openai_wire import CompletionRequest, Route, completion_of
 from bisupervised.gateway.spending import Payment, Spending
 from bisupervised.gateway.sse import encode
@@ -80,6 +81,8 @@ class InProcess:
         self._later = inspect.iscoroutinefunction(level.model.predict)
         #: It answers in the event loop itself, at once: no client can go away meanwhile.
         self.immediate = level.inline and not self._later
+        # Of its own: the loop's pool is the store's, which waits for no model.
+        self._threads = ThreadPoolExecutor(thread_name_prefix="bisupervised-model")
 
     async def whole(self, request: CompletionRequest, id_: str, spending: Spending) -> Reply:
         start = perf_counter()
@@ -88,7 +91,8 @@ class InProcess:
             if self._inline or self._later:
                 given: Any = self._model.predict(inputs)
             else:
-                given = await asyncio.to_thread(self._model.predict, inputs)
+                loop = asyncio.get_running_loop()
+                given = await loop.run_in_executor(self._threads, self._model.predict, inputs)
             if inspect.isawaitable(given):
                 given = await given
         except Exception as error:
@@ -238,7 +242,7 @@ class OverHttp:
             return (await self._post(route, data, bound, spending))[0]
         except ModelError as error:
             return None if may_be_charged(error) else NOT_CHARGED
-        except BudgetExhausted:  # the answer is there and paid for: it merely lacks this evidence
+        except (BudgetExhausted, LogError):  # the answer is there and paid for: it merely lacks this evidence
             return NOT_CHARGED
 
     def _reply(

@@ -21,7 +21,7 @@ async def pass_through(
     service: Service, upstream: PassthroughSettings, scope: Scope, body: bytes, channel: HttpChannel
 ) -> None:
     """Send the request to its endpoint, with the endpoint's key in place of the client's, and the reply back."""
-    channel.watch()
+    await channel.waiting()
     path = _path_of(scope)
     given = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]]
     headers = [(name, value) for name, value in given if name not in _OURS and not name.startswith("x-bisupervised-")]

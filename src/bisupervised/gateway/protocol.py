@@ -8,8 +8,11 @@ is plain ASGI otherwise; `scope["bisupervised.exchange"]` is the `Exchange`, for
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import types
 from collections import deque
+from collections.abc import Coroutine, Generator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
@@ -32,6 +35,8 @@ _WHOLE_BODY: Final = 256 * 1024
 _MOST_WAITING: Final = 512 * 1024
 #: Requests that a client may send before the answer to its first one.
 _MOST_PIPELINED: Final = 16
+#: Seconds for which what a refused client still sends is read and dropped, so that it comes to read the answer.
+_LINGER_S: Final = 2.0
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -51,6 +56,8 @@ class HttpProtocol(asyncio.Protocol):
         if not config.loaded:
             config.load()
         self._app: Any = config.loaded_app
+        #: Which paths begin as plain calls, and become a task when they wait for something.
+        self._at_once: Any = getattr(self._app, "at_once", None)
         self._state = server_state
         self._app_state = app_state
         self._loop: asyncio.AbstractEventLoop = _loop or asyncio.get_running_loop()
@@ -63,7 +70,8 @@ class HttpProtocol(asyncio.Protocol):
         self._in_head = True
         self._reading = True
         self._stopping = False
-        self._quiet_since = self._loop.time()
+        self._lingering = False  # the last answer is out: what still comes is dropped
+        self._quiet_since = 0.0  # no request has begun: the first one has the time of a head
         self._timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
         self.client: tuple[str, int] | None = None
@@ -95,6 +103,8 @@ class HttpProtocol(asyncio.Protocol):
         """A client that sends no more is gone: the transport closes."""
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -193,7 +203,14 @@ class HttpProtocol(asyncio.Protocol):
 
     def _start(self, exchange: Exchange) -> None:
         self._current = exchange
-        task = self._loop.create_task(exchange.run(self._app))
+        work = exchange.run(self._app)
+        if self._at_once is not None and exchange.complete and self._at_once(exchange.scope["path"]):
+            try:
+                waits_for = work.send(None)
+            except StopIteration:
+                return  # answered, and there was nothing to wait for
+            work = _rest_of(work, waits_for)
+        task = self._loop.create_task(work)
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
 
@@ -204,10 +221,10 @@ class HttpProtocol(asyncio.Protocol):
         self._quiet_since = self._loop.time()
         if self._transport.is_closing():
             return
-        if not exchange.keep_alive or self._stopping:
-            self._transport.close()
-        elif not exchange.complete:
+        if not exchange.complete:
             # The rest of a body that nobody reads would be taken for the next request.
+            self._close_gently()
+        elif not exchange.keep_alive or self._stopping:
             self._transport.close()
         else:
             self._resume_reading()
@@ -264,7 +281,39 @@ class HttpProtocol(asyncio.Protocol):
         if self._current is None:
             head = _STATUS_LINES[refused.status] + b"content-type: application/json\r\nconnection: close\r\n"
             self._transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(refused.body), refused.body))
-        self._transport.close()
+            self._close_gently()
+        else:
+            self._transport.close()
+
+    def _close_gently(self) -> None:
+        """Close while the client may still be sending: to close at once would reset the connection, and the answer
+        would be lost with it."""
+        self._lingering = True
+        self._coming = None
+        self._resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._loop.call_later(_LINGER_S, self._transport.close)
+
+
+async def _rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """What is left of a coroutine that has begun and waits for something."""
+    await _going_on(work, waits_for)
+
+
+@types.coroutine
+def _going_on(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    while True:
+        try:
+            value = yield waits_for
+        except BaseException as error:
+            step = functools.partial(work.throw, error)
+        else:
+            step = functools.partial(work.send, value)
+        try:
+            waits_for = step()
+        except StopIteration:
+            return
 
 
 class Exchange:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from starlette.applications import Starlette
@@ -68,7 +68,8 @@ def _allow_connections() -> None:
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        with suppress(ValueError, OSError):  # some systems say "unlimited", and take no such number
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _config(plan: Plan, app: Gateway) -> uvicorn.Config:

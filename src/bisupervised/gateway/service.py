@@ -50,6 +50,8 @@ logger = logging.getLogger("bisupervised.gateway")
 _LOOK_S: Final = 0.5
 #: Seconds between two looks for processes that were killed.
 _SETTLE_S: Final = 60.0
+#: Seconds between two looks for processes that were killed.
+_SETTLE_S: Final = 60.0
 
 
 class Refused(Exception):  # noqa: N818 - reads as what it is
@@ -114,6 +116,7 @@ class Service:
         self.draining = False
         self.board = board
         self._path = path
+        self._lost = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._describe_gauges()
@@ -123,6 +126,7 @@ class Service:
         gauge("in_flight", "Requests under way", lambda: self.in_flight)
         gauge("log_pending", "Rows that wait to be committed", lambda: self.log.counts().pending)
         gauge("log_dropped", "Rows that the full log lost", lambda: self.log.counts().dropped)
+        gauge("lost", "Requests of killed processes that have no row", lambda: self._lost)
 
     # ------------------------------------------------------------ life
 
@@ -138,6 +142,7 @@ class Service:
         self.draining = True
         if self._looking is not None:
             self._looking.cancel()
+        await self._requests_end()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.settings.drain_s)
         for task in list(self._tasks):
@@ -148,6 +153,12 @@ class Service:
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
         await asyncio.to_thread(self._close_store)
+
+    async def _requests_end(self) -> None:
+        """The server has let go of every request; those that it cancelled have their rows still to write."""
+        end = monotonic() + 5.0
+        while self.in_flight and monotonic() < end:
+            await asyncio.sleep(0.01)
 
     def _close_store(self) -> None:
         for part in (self.log, self.ledger, self.sequences):
@@ -162,6 +173,7 @@ class Service:
         self.sequences.settle_dead()
         if self.ledger is not None:
             self.ledger.settle_dead()
+        self._lost = self.sequences.lost()
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do this beside the requests; `close` waits for it."""
@@ -265,16 +277,18 @@ class Service:
         prediction: Any = None if failure is not None else output.predictions[:1].tolist()[0]
         agrees = None if failure is not None else normalised(prediction) == normalised(outcome.answer)
         self.metrics.audit(cascade.name, "failed" if agrees is None else "agrees" if agrees else "disagrees")
+        store = store and cascade.settings.store_predictions
+        error = None if failure is None else str(failure)
         self.log.write_audit(
             Audit(
                 outcome.id,
                 cascade.name,
-                prediction if store and cascade.settings.store_predictions else hashed(prediction),
+                prediction if store else hashed(prediction),
                 agrees,
                 cost=spending.cost,
                 cost_bound=spending.bound,
                 latency_s=math.nan if output.latency_s is None else float(output.latency_s[0]),
-                error=None if failure is None else str(failure),
+                error=error if store else _kind_of(error),
             )
         )
 
@@ -324,10 +338,12 @@ class Service:
         def attach() -> None:
             self.log.flush()
             stored = stored_outcome(self._path, id_)
+            cascade = self.cascades.get(stored.get("cascade") or "")
             texts = (stored.get("answer"), stored.get("local_prediction"), stored.get("remote_prediction"))
-            is_hashed = any(isinstance(text, str) and text.startswith(_HASHED) for text in texts)
+            hide = cascade is not None and not cascade.settings.store_predictions
             # Hashed where those are, so that they can be compared.
-            self.log.label(id_, hashed(label) if is_hashed else label)
+            hide = hide or any(isinstance(text, str) and _HASH.fullmatch(text) for text in texts)
+            self.log.label(id_, hashed(label) if hide else label)
 
         await asyncio.to_thread(attach)
 
@@ -365,6 +381,7 @@ def _matches(model: str, pattern: str) -> bool:
 # ---------------------------------------------------------------- content that is not stored
 
 _HASHED: Final = "sha256:"
+_HASH: Final = re.compile(_HASHED + "[0-9a-f]{32}")
 _SPACES: Final = re.compile(r"\s+")
 
 
@@ -379,16 +396,26 @@ def normalised(value: Any) -> Any:
 
 def hashed(value: Any) -> Any:
     """The hash of a text, which still tells whether two texts are the same; anything but text as it is."""
-    if not isinstance(value, str) or value.startswith(_HASHED):
+    if not isinstance(value, str) or _HASH.fullmatch(value):
         return value
     return _HASHED + hashlib.sha256(normalised(value).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def without_content(outcome: Outcome) -> Outcome:
-    """An outcome whose texts are hashes: two are equal where the texts were, and nobody can read them."""
+    """An outcome whose texts are hashes: two are equal where the texts were, and nobody can read them.
+
+    Of its errors the kinds are left: what is said beyond that may quote the request or the answer.
+    """
     return replace(
         outcome,
         answer=hashed(outcome.answer),
         local_prediction=hashed(outcome.local_prediction),
         remote_prediction=hashed(outcome.remote_prediction),
+        local_error=_kind_of(outcome.local_error),
+        remote_error=_kind_of(outcome.remote_error),
+        fallback_error=_kind_of(outcome.fallback_error),
     )
+
+
+def _kind_of(error: str | None) -> str | None:
+    return None if error is None else error.partition(":")[0]

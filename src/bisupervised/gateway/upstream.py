@@ -17,6 +17,7 @@ import msgspec
 
 from bisupervised.errors import (
     CircuitOpen,
+    ModelBusy,
     ModelError,
     ModelStatusError,
     ModelTimeout,
@@ -38,7 +39,9 @@ _MAX_ERROR_BYTES: Final = 64 * 1024
 _MAX_STREAM_S: Final = 3600.0
 #: Seconds to wait for the end of a reply whose stream says that it is done.
 _END_S: Final = 0.05
-#: Statuses that are the client's own mistake: the endpoint's words go back to it.
+#: Characters of a header's value that is no secret: `true`, a version.
+_LEAST_SECRET: Final = 8
+#: Statuses that are the client's own mistake: the endpoint's words go back to it. Others may quote the gateway's key.
 CLIENT_STATUSES: Final = frozenset({400, 404, 405, 406, 409, 413, 415, 422})
 
 
@@ -57,7 +60,7 @@ class UpstreamStatusError(ModelStatusError):
 def may_be_charged(error: BaseException) -> bool:
     """Whether a call that ended so may cost something nevertheless: all but those that were answered with an error
     status or never sent."""
-    return not isinstance(error, NotSent | ModelStatusError | CircuitOpen)
+    return not isinstance(error, NotSent | ModelStatusError | CircuitOpen | ModelBusy)
 
 
 class Pool:
@@ -97,6 +100,8 @@ class Upstream:
         key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         common = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "bisupervised"}
         headers = [(name, value) for name, value in {**common, **key, **settings.headers}.items()]
+        secrets = [settings.api_key, *settings.headers.values()]
+        self._secrets = [secret.encode() for secret in secrets if secret and len(secret) >= _LEAST_SECRET]
         path = _path_of(settings.base_url)
         self._heads = {
             route: self._endpoint.head("POST", f"{path}/{rest}", headers)
@@ -174,8 +179,12 @@ class Upstream:
             f"{self.name} answered {status}{hint}",
             status=status,
             retry_after_s=retry_after_s(None if retry_after is None else retry_after.decode("latin-1")),
-            body=body if status in CLIENT_STATUSES else b"",  # others may quote the gateway's own key
+            body=body if status in CLIENT_STATUSES and not self._quotes_secrets(body) else b"",
         )
+
+    def _quotes_secrets(self, body: bytes) -> bool:
+        """Whether an error repeats what only this gateway and its endpoint may know."""
+        return any(secret in body for secret in self._secrets)
 
     def _check_kind(self, given: bytes | None, kind: bytes) -> None:
         if given is not None and kind not in given.lower():

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import zlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -30,6 +30,7 @@ from bisupervised.gateway.v2_tensors import (
     outputs_of,
     outputs_of_one,
 )
+from bisupervised.gateway.watching import Watch
 from bisupervised.models.open_inference_wire import (
     HEADER_LENGTH,
     InferRequest,
@@ -49,8 +50,6 @@ T = TypeVar("T")
 Headers: TypeAlias = Mapping[bytes, bytes]
 HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 
-#: Seconds until somebody looks whether the client is still there: quicker answers do not pay for it.
-_WATCH_AFTER_S: Final = 0.01
 #: Bytes of a response below which compression costs more than it saves.
 _COMPRESS_FROM: Final = 1024
 #: Bytes from which compressing is done beside the event loop.
@@ -99,12 +98,15 @@ class Classifier(Protocol):
     def classes(self) -> Classes:
         """The columns of `probabilities`; None when no level gives them."""
 
-    async def infer(self, inputs: Sequence[Any], *, client: Any, headers: Headers) -> Inference:
-        """Answer n inputs. An exception with a `refusal` says what the client is told instead.
+    async def infer(
+        self, inputs: Sequence[Any], *, client: Any, headers: Headers, waiting: Callable[[], Awaitable[None]]
+    ) -> Inference:
+        """Answer n inputs. `waiting()` is awaited before anything that takes time: from then on, the call is
+        cancelled when the client goes away. An exception with a `refusal` says what the client is told instead.
 
         An input is a row of the only tensor: a `str` for BYTES, an array or a NumPy number otherwise (then `inputs`
         is one array, whose first dimension counts); with several tensors, a mapping name -> row. A row that is
-        rejected and has no answer raises nothing here. The call is cancelled when the client goes away.
+        rejected and has no answer raises nothing here.
         """
 
 
@@ -149,19 +151,26 @@ class V2:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, of any method and path."""
         headers: Headers = dict(scope["headers"])
+        watch = Watch(receive)
         try:
-            answer = await self._answer(scope["method"], scope["path"], headers, receive)
+            answer = await self._answer(scope["method"], scope["path"], headers, receive, watch)
         except _ClientGone:
             return
+        except asyncio.CancelledError:
+            if watch.cancelled():
+                return
+            raise
         except Exception as error:
             answer = self._error(error)
+        finally:
+            watch.close()
         await answer.send(scope, send, headers.get(b"accept-encoding", b""))
 
-    async def _answer(self, method: str, path: str, headers: Headers, receive: Receive) -> _Answer:
+    async def _answer(self, method: str, path: str, headers: Headers, receive: Receive, watch: Watch) -> _Answer:
         _, _, rest = path.partition("/v2")
         if rest.startswith("/models/") and rest.endswith("/infer"):
             _check_method(method, "POST")
-            return await self._infer(rest[len("/models/") : -len("/infer")], headers, receive)
+            return await self._infer(rest[len("/models/") : -len("/infer")], headers, receive, watch)
         if rest == "/repository/index":
             _check_method(method, "POST")
             self._service.client(headers)
@@ -207,7 +216,7 @@ class V2:
             if one.ready or not only_ready
         ]
 
-    async def _infer(self, path: str, headers: Headers, receive: Receive) -> _Answer:
+    async def _infer(self, path: str, headers: Headers, receive: Receive, watch: Watch) -> _Answer:
         client = self._service.client(headers)
         classifier, version = self._found(path)
         body = await self._body(headers, receive)
@@ -217,7 +226,7 @@ class V2:
         )
         inputs = inputs_of(request.inputs, classifier.inputs, self._most_inputs)
         check_outputs(request, classifier.classes)
-        inference = await _unless_gone(receive, classifier.infer(inputs, client=client, headers=headers))
+        inference = await classifier.infer(inputs, client=client, headers=headers, waiting=watch.begin)
         return _inferred(inference, request, classifier, version)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
@@ -372,36 +381,6 @@ def _metadata(classifier: Classifier) -> Mapping[str, Any]:
         "inputs": classifier.inputs,
         "outputs": outputs_metadata(classifier.prediction, classifier.classes),
     }
-
-
-async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result; the work is cancelled, and `_ClientGone` raised, when the client goes away meanwhile.
-
-    Work that is done at once is not watched: it would cost as much as the work.
-    """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    watching: list[asyncio.Task[None]] = []
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        task.cancel()
-
-    timer = loop.call_later(_WATCH_AFTER_S, lambda: watching.append(loop.create_task(watch())))
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if gone and task.uncancel() == 0:
-            raise _ClientGone from None
-        raise
-    finally:
-        timer.cancel()
-        for one in watching:
-            one.cancel()
 
 
 # ---------------------------------------------------------------- how an answer came about
