@@ -22,8 +22,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.remove(str(HERE))  # its `gateway` is another one
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from gateway.faults import Tally
-from gateway.faults_process import (
+from gateway.faults import Tally  # noqa: E402
+from gateway.faults_process import (  # noqa: E402
     back_pressure,
     clock_jumps_back,
     disk_full,
@@ -32,7 +32,7 @@ from gateway.faults_process import (
     stopped_too_slow,
     stopped_under_load,
 )
-from gateway.faults_remote import (
+from gateway.faults_remote import (  # noqa: E402
     REMOTE_FAULTS,
     breaker_opens_and_closes,
     bursts,
@@ -40,7 +40,7 @@ from gateway.faults_remote import (
     remote_refused,
     remote_stage,
 )
-from gateway.faults_streams import clients_leave, many_leave, speculation_cancelled
+from gateway.faults_streams import clients_leave, many_leave, speculation_cancelled  # noqa: E402
 
 Scenario = Callable[[], Tally]
 

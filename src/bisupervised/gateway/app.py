@@ -19,6 +19,7 @@ from bisupervised.gateway.access import authorised
 from bisupervised.gateway.completions import Completions
 from bisupervised.gateway.http import ClientGone, HttpChannel, Receive, Scope, Send, read_body
 from bisupervised.gateway.keys import Client
+from bisupervised.gateway.openai_wire import read_object
 from bisupervised.gateway.openapi import description
 from bisupervised.gateway.passthrough import pass_through
 from bisupervised.gateway.refusals import Refusal, refusal
@@ -128,7 +129,8 @@ class Nothing:
 
 
 class Others:
-    """Any other route below /v1: passed through to the first endpoint that takes every model, if there is one."""
+    """Any other route below /v1: passed through to the endpoint of the model that its body names, or else to the first
+    one that takes every model, if there is one."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -137,12 +139,15 @@ class Others:
         service, channel = self._service, HttpChannel(scope, receive, send)
         try:
             authorised(service, scope, KeyScope.CALL)
-            upstream = service.passthrough_for(None)
-            if upstream is None:
-                raise Refused(refusal("model_not_found", "there is no such route, and no passthrough that has it"))
+            if not service.settings.passthrough:
+                raise _no_route()
             service.admit()
             try:
                 body = await read_body(scope, receive, service.settings.max_body_bytes)
+                model = _model_in(body)
+                upstream = None if model in service.cascades else service.passthrough_for(model)
+                if upstream is None:
+                    raise _no_route()
                 await pass_through(service, upstream, scope, body, channel)
             finally:
                 service.leave()
@@ -156,6 +161,18 @@ class Others:
                 raise
         finally:
             channel.watch.close()
+
+
+def _no_route() -> Refused:
+    return Refused(refusal("model_not_found", "there is no such route, and no passthrough that has it"))
+
+
+def _model_in(body: bytes) -> str | None:
+    try:
+        model = read_object(body).get("model")
+    except InputError:  # no JSON: a file, say
+        return None
+    return model if isinstance(model, str) else None
 
 
 class _Routes:

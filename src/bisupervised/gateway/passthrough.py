@@ -36,6 +36,10 @@ async def pass_through(
         raise Refused(refusal_of_failure(None, error.kind, str(error))) from None
     try:
         service.metrics.passed_through(upstream.name, reply.status)
+        if reply.status == 401 and upstream.api_key is not None:
+            # Not the client's key, and what is said about it may quote it.
+            message = f"the endpoint of {upstream.name!r} does not take this gateway's key"
+            raise Refused(refusal("remote_status", message))
         kept = [(name, value) for name, value in reply.headers if name.decode("latin-1").lower() not in _DROPPED]
         await channel.raw(reply.status, kept, reply.piece)
     except (OSError, BrokenReply):

@@ -50,8 +50,6 @@ logger = logging.getLogger("bisupervised.gateway")
 _LOOK_S: Final = 0.5
 #: Seconds between two looks for processes that were killed.
 _SETTLE_S: Final = 60.0
-#: Seconds between two looks for processes that were killed.
-_SETTLE_S: Final = 60.0
 
 
 class Refused(Exception):  # noqa: N818 - reads as what it is
@@ -367,9 +365,9 @@ class Service:
     # ------------------------------------------------------------ other models
 
     def passthrough_for(self, model: str | None) -> PassthroughSettings | None:
-        """Where a model that is no cascade goes; with None, a route that names no model."""
+        """Where a model that is no cascade goes; with None, a request that names no model."""
         for one in self.settings.passthrough:
-            if model is None or any(_matches(model, pattern) for pattern in one.models):
+            if any(pattern == "*" if model is None else _matches(model, pattern) for pattern in one.models):
                 return one
         return None
 
