@@ -33,12 +33,15 @@ from gateway.faults_process import (  # noqa: E402
     stopped_under_load,
 )
 from gateway.faults_remote import (  # noqa: E402
+    LOCAL_FAULTS,
     REMOTE_FAULTS,
     breaker_opens_and_closes,
     bursts,
+    local_fault,
     remote_fault,
     remote_refused,
     remote_stage,
+    trusted_stream_cut,
 )
 from gateway.faults_streams import clients_leave, many_leave, speculation_cancelled  # noqa: E402
 
@@ -64,13 +67,14 @@ OWN_STAGE: Mapping[str, Callable[[Path], Tally]] = {
 
 def scenarios(part: str) -> Iterator[tuple[str, Scenario]]:
     """Every scenario whose name has `part` in it; each may run only while it is the latest one given."""
-    wanted = [fault for fault in REMOTE_FAULTS if part in fault.name]
-    if wanted or part in "passing failures":
-        with tempfile.TemporaryDirectory() as folder, remote_stage(Path(folder)) as stage:
-            for fault in wanted:
-                yield fault.name, partial(remote_fault, stage, fault)
-            if part in "passing failures":
-                yield "passing failures", partial(bursts, stage)
+    with tempfile.TemporaryDirectory() as folder, remote_stage(Path(folder)) as stage:
+        shared: dict[str, Scenario] = {fault.name: partial(remote_fault, stage, fault) for fault in REMOTE_FAULTS}
+        shared |= {f"local: {kind}": partial(local_fault, stage, kind) for kind in LOCAL_FAULTS}
+        shared["trusted local stream cut"] = partial(trusted_stream_cut, stage)
+        shared["passing failures"] = partial(bursts, stage)
+        for name, one in shared.items():
+            if part in name:
+                yield name, one
     for name, scenario in OWN_STAGE.items():
         if part in name:
             with tempfile.TemporaryDirectory() as folder:

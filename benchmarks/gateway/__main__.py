@@ -22,7 +22,15 @@ from pathlib import Path
 from benchmarks.gateway import measuring
 from benchmarks.gateway.machine import GATEWAY_CORE, LOAD_CORE, described, memory_mb, pin
 from benchmarks.gateway.measuring import Run, plain, through
-from benchmarks.gateway.servers import ROOT, Server, gateway_server, litellm_server, nginx_server, upstream_server
+from benchmarks.gateway.servers import (
+    ROOT,
+    Server,
+    gateway_server,
+    litellm_server,
+    nginx_server,
+    upstream_server,
+    yardstick_server,
+)
 from benchmarks.gateway.setting import LOCAL, REMOTE
 from benchmarks.gateway.table import Table
 
@@ -40,6 +48,8 @@ def main() -> int:
         upstream = stack.enter_context(upstream_server(folder))
         run = Run(upstream, table, rounds=1 if options.quick else 3, seconds=1.0 if options.quick else 3.0)
         measure_upstream(run, folder)
+        if "yardstick" in options.servers:
+            guarded(table, lambda: measure_yardstick(run, folder))
         if "gateway" in options.servers:
             guarded(table, lambda: measure_gateway(run, folder, options))
         if "nginx" in options.servers:
@@ -60,7 +70,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.gateway", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, dest="parts", help="parts for the gateway")
-    known = ("gateway", "nginx", "litellm")
+    known = ("yardstick", "gateway", "nginx", "litellm")
     parser.add_argument("--servers", nargs="*", choices=known, default=known, help="which to measure")
     parser.add_argument("--json", type=Path, help="write every figure and round to this file")
     parser.add_argument("--nginx", default=shutil.which("nginx") or "/usr/sbin/nginx")
@@ -87,6 +97,13 @@ def measure_upstream(run: Run, folder: Path) -> None:
         across = replace(across, name="upstream over there")
         measuring.one_client(run, across, [plain(across)], 1000)
         measuring.many_clients(run, across, [plain(across)])
+
+
+def measure_yardstick(run: Run, folder: Path) -> None:
+    run.table.section("Starlette + aiohttp that only rewrites JSON: a yardstick for the machine")
+    with yardstick_server(folder, run.upstream) as server:
+        measuring.one_client(run, server, [plain(server)], 1000)
+        measuring.many_clients(run, server, [plain(server)])
 
 
 def measure_gateway(run: Run, folder: Path, options: argparse.Namespace) -> None:

@@ -92,6 +92,18 @@ def gateway_server(folder: Path, upstream: Server, serve: Sequence[str]) -> Iter
 
 
 @contextmanager
+def yardstick_server(folder: Path, upstream: Server) -> Iterator[Server]:
+    """Starlette and aiohttp, doing the least that a gateway does."""
+    command = [sys.executable, "-m", "benchmarks.gateway.yardstick", str(upstream.port)]
+    path = folder / "yardstick.log"
+    with path.open("wb") as log, process(command, GATEWAY_CORE, log, stdout=subprocess.PIPE) as running:
+        url = str(_announced(running, path)["url"])
+        server = Server("yardstick", int(url.rpartition(":")[2]), running.pid)
+        _wait_until_up(server.port, "/v1/models", running, path, 10)
+        yield server
+
+
+@contextmanager
 def nginx_server(folder: Path, upstream: Server, binary: str) -> Iterator[Server]:
     """A private nginx: configuration, pid and temporary files in `folder`."""
     port = _free_port()

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from operator import attrgetter
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -119,6 +120,7 @@ def with_latency(model: Model, output: ModelOutput, n: int, seconds: float) -> M
 
 
 _PER_INPUT = tuple(column.name for column in fields(ModelOutput) if column.name not in ("classes", "failures"))
+_per_input = attrgetter(*_PER_INPUT)
 
 
 def _broken_contract(output: Any, n: int) -> str | None:
@@ -130,8 +132,7 @@ def _broken_contract(output: Any, n: int) -> str | None:
     predictions: Any = output.predictions
     if not isinstance(predictions, np.ndarray):
         return f"gave predictions as {type(predictions).__name__}, not as an array"
-    for name in _PER_INPUT:
-        values = getattr(output, name)
+    for name, values in zip(_PER_INPUT, _per_input(output), strict=True):
         if values is not None and len(values) != n:
             return f"gave {len(values)} {name} for {n} inputs"
     return None

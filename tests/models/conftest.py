@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+#: A program for another environment, which has the KServe SDK.
+collect_ignore = ["open_inference_kserve.py"]
+
 _tests = itertools.count()
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,8 +24,7 @@ Route: TypeAlias = Literal["chat", "completions"]
 ReplyKind: TypeAlias = Literal["text", "tool_call", "refusal", "empty", "unreadable"]
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One token of an answer. Log-probabilities are natural; NaN: not given."""
 
     text: str
@@ -85,7 +85,7 @@ class Answer:
     @property
     def token_logprobs(self) -> FloatArray:
         """(tokens,) natural logarithms, NaN where one is not given; empty when none is."""
-        return np.array([token.logprob for token in self.tokens], dtype=np.float64)
+        return np.array([token[1] for token in self.tokens], dtype=np.float64)
 
     @property
     def top_logprobs(self) -> Mapping[str, float]:
@@ -170,9 +170,16 @@ def read_tokens(logprobs: Any) -> list[Token]:
     ]
 
 
+#: No alternatives: what most tokens have, and share.
+_NONE: Mapping[str, float] = MappingProxyType({})
+
+
 def _chat_token(entry: Mapping[str, Any]) -> Token:
+    given = entry.get("top_logprobs")
+    if not given:
+        return Token(str(entry["token"]), _logprob(entry.get("logprob")), _NONE)
     alternatives: dict[str, float] = {}
-    for other in entry.get("top_logprobs") or ():
+    for other in given:
         token, logprob = str(other["token"]), _logprob(other["logprob"])
         # Pieces of a character can look alike as text: together they have the mass of both.
         known = alternatives.get(token)
@@ -185,6 +192,10 @@ def read_usage(reply: Any) -> Usage:
     usage = reply.get("usage") if isinstance(reply, Mapping) else None
     if not isinstance(usage, Mapping):
         return Usage()
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    usual = len(usage) == 3 and "total_tokens" in usage  # the names that everybody has, and no others
+    if usual and type(prompt) is int and type(completion) is int and min(prompt, completion) >= 0:
+        return Usage(float(prompt), float(completion))
     details = usage.get("prompt_tokens_details")
     given = details.get("cached_tokens") if isinstance(details, Mapping) else None
     cached = _first_count(given, usage.get("prompt_cache_hit_tokens"), usage.get("cache_read_input_tokens"))
@@ -201,6 +212,8 @@ def _logprob(value: Any) -> float:
     """A natural log-probability, NaN for a missing one; `ReplyUnreadable` for one above 0, which is none."""
     if value is None:
         return math.nan
+    if type(value) is float and value <= 1e-6:
+        return value
     if float(value) > 1e-6:
         raise ReplyUnreadable(f"a log-probability of {float(value):.4g} is above 0: no logarithm of a probability")
     return float(value)
