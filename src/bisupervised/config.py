@@ -144,6 +144,18 @@ def load_file(path: str | Path, *, logs: bool = True) -> tuple[list[Configured],
     return built, values.get("gateway", {})
 
 
+def read_sections(path: str | Path) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:
+    """Every `[[cascade]]` and the `[gateway]` section as they stand in a file, variables expanded; nothing is built.
+
+    Raises `ConfigError` for a file that is no TOML; what is wrong beyond that is `load_file`'s to say.
+    """
+    values = _read(Path(path), [])
+    sections, gateway = values.get("cascade", []), values.get("gateway", {})
+    if not isinstance(sections, list):
+        sections = []
+    return [section for section in sections if isinstance(section, Mapping)], gateway
+
+
 def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

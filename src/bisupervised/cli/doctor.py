@@ -70,13 +70,12 @@ def _installation() -> dict[str, Any]:
 
 
 def _cascades(args: argparse.Namespace) -> dict[str, Any]:
-    from bisupervised.config import load_file
+    from bisupervised.config import load_file, read_sections
 
-    cascades, gateway = load_file(args.config, logs=False)
-    if gateway or any("gateway" in one.section for one in cascades):
-        for one in cascades:
-            one.close()
+    sections, gateway = read_sections(args.config)
+    if gateway or any("gateway" in section for section in sections):
         return _served(args)
+    cascades, _ = load_file(args.config, logs=False)
     findings = {}
     for one in cascades:
         try:

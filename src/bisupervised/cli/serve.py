@@ -25,7 +25,12 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from bisupervised.gateway.building import read_plan
     from bisupervised.gateway.server import serve
+    from bisupervised.gateway.settings import check_host, raise_problems
 
     plan = read_plan(args.config)
     given = {name: getattr(args, name) for name in ("host", "port") if getattr(args, name) is not None}
-    return serve(replace(plan, gateway=replace(plan.gateway, **given)), as_json=args.json)
+    plan = replace(plan, gateway=replace(plan.gateway, **given))
+    problems: list[str] = []
+    check_host(plan.gateway, problems)
+    raise_problems(args.config, problems)
+    return serve(plan, as_json=args.json)

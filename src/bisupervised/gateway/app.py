@@ -20,7 +20,7 @@ from bisupervised.gateway.completions import Completions
 from bisupervised.gateway.http import ClientGone, HttpChannel, Receive, Scope, Send, read_body
 from bisupervised.gateway.keys import Client
 from bisupervised.gateway.openai_wire import read_object
-from bisupervised.gateway.openapi import description
+from bisupervised.gateway.openapi import MOST_LABEL, description
 from bisupervised.gateway.passthrough import pass_through
 from bisupervised.gateway.refusals import Refusal, refusal
 from bisupervised.gateway.service import Refused, Service
@@ -29,7 +29,8 @@ from bisupervised.gateway.v2_service import v2_app
 
 Handler = Callable[[Service, Request, Client], Awaitable[Any]]
 _JSON: Final = (b"content-type", b"application/json")
-_LEAST_ID: Final = 1
+_DIGITS: Final = 19
+_MODELS: Final = "/v1/models/"
 
 
 class Gateway:
@@ -87,6 +88,7 @@ def create_app(service: Service, life: Any = None) -> Gateway:
         "/v1/completions": Only("POST", Completions(service, "completions")),
     }
     rest = Starlette(routes=routes, lifespan=life)
+    rest.router.default = Nothing()  # a path with a line break in it is like no pattern
     return Gateway(hot, v2_app(service), rest, traced=service.tracing is not None)
 
 
@@ -129,8 +131,8 @@ class Nothing:
 
 
 class Others:
-    """Any other route below /v1: passed through to the endpoint of the model that its body names, or else to the first
-    one that takes every model, if there is one."""
+    """Any other route below /v1: passed through to the endpoint of the model that its body names, or else to the
+    first one that takes every model, if there is one."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -144,7 +146,7 @@ class Others:
             service.admit()
             try:
                 body = await read_body(scope, receive, service.settings.max_body_bytes)
-                model = _model_in(body)
+                model = _model_in(scope["path"], body)
                 upstream = None if model in service.cascades else service.passthrough_for(model)
                 if upstream is None:
                     raise _no_route()
@@ -167,7 +169,9 @@ def _no_route() -> Refused:
     return Refused(refusal("model_not_found", "there is no such route, and no passthrough that has it"))
 
 
-def _model_in(body: bytes) -> str | None:
+def _model_in(path: str, body: bytes) -> str | None:
+    if path.startswith(_MODELS):
+        return path.removeprefix(_MODELS)
     try:
         model = read_object(body).get("model")
     except InputError:  # no JSON: a file, say
@@ -185,7 +189,7 @@ class _Routes:
     def __call__(self, method: str, path: str, handler: Handler, scope: KeyScope | None) -> Route:
         service = self._service
 
-        async def endpoint(request: Request) -> Response:
+        async def endpoint(request: Request) -> Response | Others:
             if request.method not in (method, "HEAD" if method == "GET" else method):
                 return _response(_wrong_method(request.method, method))
             try:
@@ -201,10 +205,20 @@ class _Routes:
                 return Response(status_code=499)
             except BiSupervisedError as error:
                 return _response(refusal("log_full", f"the store cannot answer: {error}", retry_after_s=1.0))
-            return given if isinstance(given, Response) else _json(given)
+            return given if isinstance(given, Response | Others) else _json(given)
 
-        methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD"]
-        return Route(path, endpoint, methods=methods)
+        return Route(path, _Endpoint(endpoint))
+
+
+class _Endpoint:
+    """A handler of every method: a class, since Starlette would leave functions those that it is told."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Any]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -247,9 +261,15 @@ def _whole(request: Request, name: str, most: int) -> int | None:
     text = request.query_params.get(name)
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:19]) <= most:
-        raise InputError(f"{name} is a whole number from 1 to {most}, not {text!r}")
-    return int(text)
+    number = _natural(text)
+    if number is None or not 1 <= number <= most:
+        raise InputError(f"{name} is a whole number from 1 to {most}, not {text[:40]!r}")
+    return number
+
+
+def _natural(text: str) -> int | None:
+    """A number of plain digits that SQLite can hold; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else None
 
 
 # ---------------------------------------------------------------- models
@@ -268,6 +288,8 @@ async def _models(service: Service, request: Request, client: Client) -> Any:
 async def _model(service: Service, request: Request, client: Client) -> Any:
     name = request.path_params["model"]
     if name not in service.cascades:
+        if service.passthrough_for(name) is not None:
+            return Others(service)
         raise Refused(refusal("model_not_found", f"there is no model {name!r}; GET /v1/models lists them"))
     return _model_entry(service, name)
 
@@ -288,7 +310,7 @@ async def _outcomes(service: Service, request: Request, client: Client) -> Any:
         route=route,
         key=query.get("key"),
         limit=limit,
-        after_seq=_whole(request, "after", 2**62),
+        after_seq=_whole(request, "after", 2**53),
     )
 
 
@@ -308,6 +330,8 @@ async def _label(service: Service, request: Request, client: Client) -> Any:
     label = body["label"]
     if not isinstance(label, str | int | float | bool | None) or (isinstance(label, int) and abs(label) >= 2**63):
         raise InputError("a label is text, a number, true or false, or null")
+    if isinstance(label, str) and len(label) > MOST_LABEL:
+        raise InputError(f"a label has at most {MOST_LABEL:,} characters")
     try:
         await service.label(id_, label)
     except UnknownOutcome:
@@ -370,7 +394,7 @@ async def _cascades(service: Service, request: Request, client: Client) -> Any:
 
 async def _change(service: Service, request: Request, client: Client, cascade: str, kind: str) -> Any:
     body = await _body_of(service, request)
-    if cascade != "*" and cascade not in service.cascades:
+    if kind != "kill_switch" and cascade not in service.cascades:
         raise Refused(refusal("model_not_found", f"there is no cascade {cascade!r}; GET /v1/cascades lists them"))
     note = body.get("note", "")
     if not isinstance(note, str):
@@ -410,9 +434,10 @@ async def _changes(service: Service, request: Request, client: Client) -> Any:
 
 async def _roll_back(service: Service, request: Request, client: Client) -> Any:
     text = request.path_params["change"]
-    if not text.isascii() or not text.isdigit() or not _LEAST_ID <= int(text[:19]) < 2**62:
-        raise InputError(f"a change is named by its number, not by {text!r}")
-    return _shown(await service.roll_back(int(text), client.name or "a client without a key"))
+    change = _natural(text)
+    if not change:
+        raise InputError(f"a change is named by its number, not by {text[:40]!r}")
+    return _shown(await service.roll_back(change, client.name or "a client without a key"))
 
 
 # ---------------------------------------------------------------- operation

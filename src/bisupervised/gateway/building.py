@@ -12,7 +12,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from bisupervised.config import Configured, load_file
+from bisupervised.config import Configured, load_file, read_sections
 from bisupervised.decision_log import DecisionLog
 from bisupervised.decision_log.changes import Changes
 from bisupervised.decision_log.ledger import Ledger
@@ -65,18 +65,19 @@ def read_plan(path: str | Path) -> Plan:
     """Everything a file says, checked; nothing is opened. Raises `ConfigError` naming every problem."""
     path = Path(path)
     problems: list[str] = []
+    sections, gateway = read_sections(path)
+    cascades: list[Configured] = []
     try:
-        cascades, gateway = load_file(path, logs=False)
-    except BiSupervisedError as error:  # what the gateway's part holds is said as well
+        cascades, _ = load_file(path, logs=False)
+    except BiSupervisedError as error:  # what is wrong with the gateway's part is said as well
         problems += [line.removeprefix(f"{path}: ") for line in str(error).splitlines()]
-        cascades, gateway = [], {}
     settings = read_gateway(gateway, problems)
-    per_cascade = {
-        one.name: read_cascade(one.name, one.section.get("gateway", {}), _interface(one), problems)
-        for one in cascades
-    }
-    for one in cascades:
-        _check_levels(one, settings, per_cascade[one.name], problems)
+    per_cascade = {}
+    for section in sections:
+        name = str(section.get("name", ""))
+        per_cascade[name] = read_cascade(name, section.get("gateway", {}), _interface(section), problems)
+        _check_levels(name, section, settings, per_cascade[name], problems)
+    problems = list(dict.fromkeys(problems))
     if problems:
         for one in cascades:
             one.close()
@@ -84,15 +85,26 @@ def read_plan(path: str | Path) -> Plan:
     return Plan(path, settings, tuple(cascades), per_cascade)
 
 
-def _interface(one: Configured) -> str:
-    return "openai" if one.section["remote"].get("model") == "openai" else "v2"
+def _interface(cascade: Mapping[str, Any]) -> str:
+    return "openai" if _level(cascade, LevelName.REMOTE).get("model") == "openai" else "v2"
 
 
-def _check_levels(one: Configured, gateway: GatewaySettings, settings: CascadeSettings, problems: list[str]) -> None:
+def _level(cascade: Mapping[str, Any], level: str) -> Mapping[str, Any]:
+    section = cascade.get(level)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _check_levels(
+    name: str,
+    cascade: Mapping[str, Any],
+    gateway: GatewaySettings,
+    settings: CascadeSettings,
+    problems: list[str],
+) -> None:
     capped = settings.daily_budget is not None or gateway.daily_budget is not None
     capped = capped or any(key.daily_budget is not None for key in gateway.keys)
     for level in LevelName:
-        section, where = one.section[level], f"cascade {one.name!r}, {level}"
+        section, where = _level(cascade, level), f"cascade {name!r}, {level}"
         if section.get("input", "last_message") not in _INPUTS:
             problems.append(f"{where}: input is {', '.join(_INPUTS)}; not {section['input']!r}")
         if section.get("model") != "openai":

@@ -25,6 +25,9 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]  #: names as they came
 
 #: Seconds after which an idle connection is not used again: many servers close theirs after 5.
 _IDLE_S: Final = 4.0
+#: Seconds for which a connection rests after a stream: llama.cpp's server closes it then, although it says that it
+#: keeps it, and a request that is sent meanwhile would be lost.
+_REST_S: Final = 0.05
 #: Bytes of a reply that wait for their reader until the endpoint is told to wait.
 _MOST_WAITING: Final = 256 * 1024
 _MOST_HEAD: Final = 64 * 1024
@@ -71,12 +74,16 @@ class Endpoint:
     """One host and port, with the connections to it that are kept. Use it in one event loop."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise InputError(f"the URL cannot be read: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError("the URL must begin with http:// or https:// and name a host")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname
-        self._port = parts.port or (443 if self._tls else 80)
+        self._port = port or (443 if self._tls else 80)
         shown = f"[{self._host}]" if ":" in self._host else self._host
         default = 443 if self._tls else 80
         self.authority = shown if self._port == default else f"{shown}:{self._port}"
@@ -84,13 +91,17 @@ class Endpoint:
         self._open: set[_Connection] = set()
 
     def head(self, method: str, target: str, headers: Sequence[tuple[str, str]]) -> bytes:
-        """A request's head but for its `Content-Length`, to be made once. Raises `InputError` for a line break."""
+        """A request's head but for its `Content-Length`, to be made once. Raises `InputError` for a line break, and
+        for what is not Latin-1."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.authority}"]
         lines += [f"{name}: {value}" for name, value in headers]
         text = "\r\n".join(lines) + "\r\n"
         if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
             raise InputError("a header's name or value holds a line break")
-        return text.encode("latin-1")
+        try:
+            return text.encode("latin-1")
+        except UnicodeEncodeError:
+            raise InputError("a header's name or value, or the URL, holds a character beyond Latin-1") from None
 
     async def whole(self, head: bytes, body: bytes, *, timeout_s: float, most: int) -> WholeReply:
         """Send a request and wait for all of the reply, of at most `most` bytes.
@@ -126,9 +137,12 @@ class Endpoint:
         return Reply(self, connection, timeout_s, unpack)
 
     async def _connection(self, timeout_s: float) -> _Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_open and monotonic() - connection.idle_since < _IDLE_S:
+        now = monotonic()
+        for connection in self._idle[::-1]:
+            if now < connection.rests_until:
+                continue
+            self._idle.remove(connection)
+            if connection.is_open and now - connection.idle_since < _IDLE_S:
                 return connection
             connection.abort()
         loop = asyncio.get_running_loop()
@@ -140,15 +154,19 @@ class Endpoint:
                 )
         except TimeoutError:
             raise ConnectFailed(f"no connection within {timeout_s:g} s") from None
-        except (OSError, ssl.SSLError) as error:
-            raise ConnectFailed(getattr(error, "strerror", None) or type(error).__name__) from None
+        except (OSError, UnicodeError) as error:  # the latter: a name that can be no host's
+            raise ConnectFailed(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
+        self._open.add(connection)
         return connection
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: _Connection, rest_s: float = 0.0) -> None:
         """Keep a connection whose reply is complete, if it may be kept."""
         if connection.may_be_kept:
-            connection.idle_since = monotonic()
+            now = connection.idle_since = monotonic()
+            connection.rests_until = now + rest_s
             self._idle.append(connection)
+            while now - self._idle[0].idle_since >= _IDLE_S:  # of a busier time
+                self._idle.pop(0).abort()
         else:
             connection.abort()
 
@@ -176,26 +194,38 @@ class Reply:
     @property
     def ended(self) -> bool:
         """Whether all of it has come and been taken."""
-        connection = self._connection
-        return connection is None or (connection.complete and not connection.pieces)
+        connection, unpacking = self._connection, self._unpacking
+        if connection is None:
+            return True
+        return connection.complete and not connection.pieces and (unpacking is None or not unpacking.left)
 
     async def piece(self) -> bytes:
         """The next bytes of the body; empty at its end. Raises as `Endpoint.whole`."""
-        connection = self._connection
-        if connection is None:
-            return b""
-        while not connection.pieces:
-            if connection.complete:
-                return b""
-            try:
-                await connection.more(self._timeout_s)
-            except BaseException:
-                self.abort()
-                raise
-        data = connection.taken()
-        if self._unpacking is not None:
-            data = self._unpacking.some(data)
-        return data or await self.piece()
+        unpacking = self._unpacking
+        while (connection := self._connection) is not None:
+            if connection.pieces:
+                data = connection.taken()
+            elif unpacking is not None and unpacking.left:
+                data = b""
+            elif not connection.complete:
+                await self._more(connection)
+                continue
+            else:
+                if unpacking is not None:
+                    unpacking.end()
+                break
+            if unpacking is not None:
+                data = unpacking.some(data)
+            if data:
+                return data
+        return b""
+
+    async def _more(self, connection: _Connection) -> None:
+        try:
+            await connection.more(self._timeout_s)
+        except BaseException:
+            self.abort()
+            raise
 
     async def read(self, most: int) -> bytes:
         """The rest of the body, or a little more than `most` bytes of it."""
@@ -215,7 +245,8 @@ class Reply:
         if connection is None:
             return
         if connection.complete and not connection.pieces:
-            self._endpoint._give_back(connection)
+            chunked = header_in(self.headers, b"transfer-encoding") is not None
+            self._endpoint._give_back(connection, _REST_S if chunked else 0.0)
         else:
             connection.abort()
 
@@ -232,6 +263,7 @@ class _Connection(asyncio.Protocol):
         self._busy = False
         self.is_open = False
         self.idle_since = 0.0
+        self.rests_until = 0.0
 
     # ------------------------------------------------------------ a request
 
@@ -239,13 +271,15 @@ class _Connection(asyncio.Protocol):
         self, head: bytes, body: bytes, timeout_s: float, *, most: int | None, bodiless: bool = False
     ) -> None:
         """Send a request; return at the reply's end, or at its head when `most` is None."""
+        if not self.is_open:
+            raise ConnectFailed("it was closed before anything was sent")
         self._parser = httptools.HttpResponseParser(self)
         self._most = most
         self._bodiless = bodiless
         self._busy = True
         self._begun = self._head_done = self.complete = self._keep = self._paused = False
         self._until_close = False
-        self._head_bytes = self._size = 0
+        self._bare_bytes = self._size = 0  # the former: since something of the body came
         self.status = 0
         self.headers: Headers = []
         self.pieces: list[bytes] = []
@@ -281,7 +315,8 @@ class _Connection(asyncio.Protocol):
 
     @property
     def may_be_kept(self) -> bool:
-        return self.is_open and self.complete and self._keep
+        """Not when the endpoint has answered before it had all of the request: it may not want the rest."""
+        return self.is_open and self.complete and self._keep and not self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
@@ -303,14 +338,19 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self.is_open = True
-        self._endpoint._open.add(self)
+
+    def eof_received(self) -> None:
+        """The endpoint closes. If nothing is under way, nothing will be: the transport takes its time to say so."""
+        if not self._busy:
+            self.is_open = False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.is_open = False
+        was_open, self.is_open = self.is_open, False
+        self._parser = None
         self._endpoint._open.discard(self)
         if self in self._endpoint._idle:
             self._endpoint._idle.remove(self)
-        if self._busy and self._until_close and error is None:
+        if self._busy and self._until_close and error is None and was_open:
             self.on_message_complete()  # that is how such a reply ends
         elif self._waiter is not None and not self._waiter.done():
             words = getattr(error, "strerror", None) or "the connection was closed"
@@ -321,8 +361,7 @@ class _Connection(asyncio.Protocol):
             self.abort()  # nobody asked
             return
         self._begun = True
-        if not self._head_done:
-            self._head_bytes += len(data)
+        self._bare_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -330,15 +369,18 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(BrokenReply(str(error)))
         else:
-            if not self._head_done and self._head_bytes > _MOST_HEAD:
+            if self._bare_bytes > _MOST_HEAD and self._busy:
                 self._fail(BrokenReply(f"its headers are longer than {_MOST_HEAD:,} bytes"))
 
     # ------------------------------------------------------------ the parser's calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
+        if not self._head_done:  # what comes behind a body is no header
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._head_done:
+            raise BrokenReply("a second reply")
         status = self._parser.get_status_code()
         if status < 200:  # "100 Continue" and its like come before the reply
             self.headers = []
@@ -356,6 +398,7 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self.pieces.append(data)
+        self._bare_bytes = 0
         self._size += len(data)
         if self._most is None:
             if self._size > _MOST_WAITING and not self._paused:
@@ -380,6 +423,7 @@ class _Unpacking:
     """A compressed body, decompressed as it comes."""
 
     def __init__(self, encoding: bytes) -> None:
+        self._begun = self._more = False
         name = encoding.strip().lower()
         if name in (b"gzip", b"x-gzip"):
             self._unpack: Any = zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -390,16 +434,34 @@ class _Unpacking:
         else:
             raise BrokenReply(f"it is compressed as {name[:40].decode('latin-1')}, which nobody asked for")
 
+    @property
+    def left(self) -> bool:
+        """Whether there is more in what was given."""
+        return self._more
+
     def some(self, data: bytes) -> bytes:
-        """What these bytes hold."""
+        """What these bytes hold, a bounded part of it at a time; what comes after the end is dropped."""
+        unpack = self._unpack
+        if unpack is None:
+            return data
+        if unpack.eof:
+            return b""
+        self._begun = True
         try:
-            return data if self._unpack is None else bytes(self._unpack.decompress(data))
+            content = bytes(unpack.decompress(unpack.unconsumed_tail + data, _MOST_WAITING))
         except zlib.error as error:
             raise BrokenReply(str(error)) from None
+        self._more = not unpack.eof and len(content) == _MOST_WAITING
+        return content
+
+    def end(self) -> None:
+        """No more comes. Raises `BrokenReply` when there should be more."""
+        if self._begun and not self._unpack.eof:  # an empty body is not compressed
+            raise BrokenReply("it is cut off")
 
     def all(self, data: bytes, most: int) -> bytes:
         """What a complete body holds, if it is at most `most` bytes."""
-        if self._unpack is None:
+        if self._unpack is None or not data:
             return data
         try:
             content = bytes(self._unpack.decompress(data, most + 1))

@@ -478,8 +478,10 @@ class Journey:
             # The beginning is sent: all that can be said is that the rest will not come.
             self._replies[level] = replace_failed(self._replies[level], error, self.spent[level])
             self._status = 502
-            code = refusal_of_failure(None, error.kind, f"the stream was cut off: {error}")
-            await self._channel.send(b"data: " + code.body + b"\n\n")
+            message = f"the stream was cut off: {error}"
+            local = level is LevelName.LOCAL
+            refused = refusal("local_failed", message) if local else refusal_of_failure(None, error.kind, message)
+            await self._channel.send(b"data: " + refused.body + b"\n\n")
         else:
             self._replies[level] = live.so_far()
             await self._channel.send(DONE)
@@ -574,7 +576,7 @@ class Journey:
         if outcome is None:
             headers.append((b"x-bisupervised-served", b"remote"))
             return headers
-        served = outcome.fallback or outcome.route.label
+        served = self._served if self._served == "error" else outcome.fallback or outcome.route.label
         headers += [
             (b"x-bisupervised-route", outcome.route.label.encode()),
             (b"x-bisupervised-served", served.encode()),

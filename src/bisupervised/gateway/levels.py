@@ -93,7 +93,7 @@ class InProcess:
             else:
                 loop = asyncio.get_running_loop()
                 given = await loop.run_in_executor(self._threads, self._model.predict, inputs)
-            if inspect.isawaitable(given):
+            if not isinstance(given, ModelOutput) and inspect.isawaitable(given):
                 given = await given
         except Exception as error:
             output = failed_output(self._model, 1, error, perf_counter() - start)
@@ -253,7 +253,9 @@ class OverHttp:
         seconds: float,
         spending: Spending,
         begun: bool = False,
+        judged: Answer | None = None,
     ) -> Reply:
+        """`judged`: the part of the answer that the supervisor reads; None: all of it."""
         prediction, failure = self._prediction(answer)
         # The text beside a call of a tool says nothing about the call.
         scorable = answer.kind != "tool_call"
@@ -262,7 +264,7 @@ class OverHttp:
         usage = answer.usage
         output = ModelOutput(
             predictions=as_column([prediction]),
-            token_logprobs=[answer.token_logprobs if scorable else np.empty(0)],
+            token_logprobs=[(judged or answer).token_logprobs if scorable else np.empty(0)],
             top_logprobs=[answer.top_logprobs if scorable else {}],
             latency_s=np.array([seconds]),
             cost=np.array([spending.cost]),
@@ -354,12 +356,16 @@ class LiveReply:
         self._spending = spending
         self._answer = StreamedAnswer(route)
         self._start_s = start_s
+        self._prefix: Answer | None = None  # what is judged: the rest came by chance, and at another time would not
+        self._most_tokens: int | None = None
 
     async def read_until(self, tokens: int) -> None:
-        """Read until there is the evidence of that many tokens, at least the first chunk, or the end.
+        """Read until there is the evidence of that many tokens, at least the first chunk, or the end. No more than
+        these tokens are judged, however many have come with them.
 
         A stream that brings no evidence with as many chunks will bring none later.
         """
+        self._most_tokens = tokens or None
         while not self.ended and (not self.held or self._answer.tokens < tokens):
             if len(self.held) > max(tokens, _CHUNKS_WITHOUT_EVIDENCE) and not self._answer.tokens:
                 return
@@ -373,6 +379,9 @@ class LiveReply:
             self._payment.settle(self._backend._cost_of(self._answer.answer().usage))
         for chunk in chunks:
             self._answer.feed(chunk)
+            if self._prefix is None and self._most_tokens is not None and self._answer.tokens >= self._most_tokens:
+                begun = self._answer.answer()
+                self._prefix = replace(begun, tokens=begun.tokens[: self._most_tokens])
         return chunks
 
     def so_far(self) -> Reply:
@@ -382,7 +391,9 @@ class LiveReply:
         seconds = perf_counter() - self._start_s
         extra = self._backend._extra
         none = None if extra is None else extra.evidence([])  # nobody asks more about what is on its way already
-        reply = self._backend._reply(body, answer, none, seconds, self._spending, begun=not self.ended)
+        reply = self._backend._reply(
+            body, answer, none, seconds, self._spending, begun=not self.ended, judged=self._prefix
+        )
         reply.live = self
         return reply
 

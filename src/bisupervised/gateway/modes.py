@@ -88,7 +88,7 @@ def checked_thresholds(value: Any) -> Thresholds:
     unknown = sorted(set(value) - {"local", "remote", "id", "target", "evidence", "achieved", "note"})
     if unknown:
         raise InputError(f"unknown {', '.join(unknown)}; there are: local, remote, target, evidence, achieved, note")
-    sections = {name: value.get(name) or {} for name in ("target", "evidence", "achieved")}
+    sections = {name: value.get(name, {}) for name in ("target", "evidence", "achieved")}
     for name, section in sections.items():
         if not isinstance(section, Mapping):
             raise InputError(f"{name} is an object, as in a thresholds file")

@@ -133,6 +133,8 @@ def _part_kinds(content: list[Any], number: int) -> Iterator[str]:
         kind = part.get("type") if isinstance(part, dict) else None
         if not isinstance(kind, str):
             raise InputError(f"the parts of `messages[{number}].content` are objects with a `type`")
+        if kind == "text" and not isinstance(part.get("text"), str):
+            raise InputError(f"a text part of `messages[{number}].content` has its text in `text`")
         if kind == "input_audio":
             yield "audio"
         elif kind not in ("text", "refusal"):
@@ -162,7 +164,8 @@ def content_text(content: Any) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    return "".join(part.get("text", "") for part in content if isinstance(part, dict) and part.get("type") == "text")
+    parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
+    return "".join(text for text in parts if isinstance(text, str))
 
 
 # ---------------------------------------------------------------- replies
@@ -216,13 +219,15 @@ def chunks_of(body: Mapping[str, Any], request: CompletionRequest) -> Iterator[d
     head = {key: body[key] for key in ("id", "created", "model", "system_fingerprint") if key in body}
     head["object"] = "chat.completion.chunk" if chat else "text_completion"
     for choice in body.get("choices", ()):
+        if not isinstance(choice, dict):
+            continue  # the first one was read; what an endpoint puts beside it may be anything
         index = choice.get("index", 0)
         logprobs = {"logprobs": choice["logprobs"]} if choice.get("logprobs") is not None else {}
         if chat:
             yield head | {"choices": [{"index": index, "delta": _delta(choice), "finish_reason": None} | logprobs]}
             end: dict[str, Any] = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
         else:
-            yield head | {"choices": [{"index": index, "text": choice["text"], "finish_reason": None} | logprobs]}
+            yield head | {"choices": [{"index": index, "text": _text_of(choice), "finish_reason": None} | logprobs]}
             end = {"index": index, "text": "", "finish_reason": choice.get("finish_reason")}
         yield head | {"choices": [end]}
     if request.include_usage:
@@ -230,10 +235,23 @@ def chunks_of(body: Mapping[str, Any], request: CompletionRequest) -> Iterator[d
 
 
 def _delta(choice: Mapping[str, Any]) -> dict[str, Any]:
-    delta = {key: value for key, value in choice["message"].items() if value is not None}
-    if "tool_calls" in delta:
-        delta["tool_calls"] = [{"index": number} | call for number, call in enumerate(delta["tool_calls"])]
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return {"role": "assistant", "content": _text_of(choice)}
+    delta = {key: value for key, value in message.items() if value is not None}
+    calls = delta.get("tool_calls")
+    if isinstance(calls, list):
+        calls = [call for call in calls if isinstance(call, dict)]
+        delta["tool_calls"] = [{"index": number} | call for number, call in enumerate(calls)]
     return delta
+
+
+def _text_of(choice: Mapping[str, Any]) -> str:
+    """A choice's text in the shape of either route."""
+    text, message = choice.get("text"), choice.get("message")
+    if isinstance(text, str):
+        return text
+    return content_text(message.get("content")) if isinstance(message, dict) else ""
 
 
 def error_body(message: str, kind: str, code: str | None = None, **more: Any) -> bytes:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
+#: Characters of a label.
+MOST_LABEL: Final = 10_000
+
 _TEXT: Final[Schema] = {"type": "string"}
 _NUMBER: Final[Schema] = {"type": "number"}
 _OBJECT: Final[Schema] = {"type": "object"}
@@ -116,7 +119,7 @@ def description(service: Service) -> dict[str, Any]:
             "description": "A small local model first, a large remote one where it pays, and a supervisor on each.",
         },
         "security": [{"key": []}],
-        "paths": _paths(models),
+        "paths": _paths(models, list(service.cascades), metrics_key=service.settings.metrics_key),
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             "responses": _responses(),
@@ -124,11 +127,11 @@ def description(service: Service) -> dict[str, Any]:
     }
 
 
-def _paths(models: Sequence[str]) -> dict[str, Any]:
+def _paths(models: Sequence[str], cascades: Sequence[str], *, metrics_key: bool) -> dict[str, Any]:
     model: Schema = {"type": "string", "enum": list(models)} if models else _TEXT
     upstream = (400, 404, 422, 429, 500, 502, 503, 504)
-    stream: Mapping[str, Schema] = {"text/event-stream": {"schema": _TEXT}}
-    cascade = _parameter("cascade", _TEXT, "a cascade's name", "path")
+    stream: Mapping[str, Schema] = {"text/event-stream": {"schema": {}}}
+    cascade = _parameter("cascade", {"type": "string", "enum": list(cascades)}, "its name", "path")
     change = _object(["id", "cascade", "kind", "value", "by"], id={"type": "integer"}, cascade=_TEXT, kind=_TEXT)
     id_ = _parameter("id", _TEXT, "x-bisupervised-id of an answer", "path")
     return {
@@ -175,7 +178,7 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
                 body=_object(
                     ["label"],
                     closed=True,
-                    label={"type": ["string", "number", "boolean", "null"], "maxLength": 10000},
+                    label={"type": ["string", "number", "boolean", "null"], "maxLength": MOST_LABEL},
                 ),
                 errors=[400, 404, 503],
             )
@@ -243,13 +246,13 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
         },
         "/healthz": {"get": _operation("The process is alive", public=True)},
         "/readyz": {"get": _operation("Requests are taken", public=True, errors=[503])},
-        "/metrics": {"get": _operation("For Prometheus", kind="text/plain", answer=_TEXT)},
+        "/metrics": {"get": _operation("For Prometheus", kind="text/plain", answer=_TEXT, public=not metrics_key)},
         "/openapi.json": {"get": _operation("This description", public=True)},
     }
 
 
 def _chat(model: Schema) -> Schema:
-    part = _object(["type"], type={"type": "string", "enum": ["text"]}, text=_TEXT)
+    part = _object(["type", "text"], type={"type": "string", "enum": ["text"]}, text=_TEXT)
     message = _object(
         ["role", "content"],
         role={"type": "string", "enum": ["system", "user", "assistant"]},
@@ -269,6 +272,6 @@ def _sampling() -> dict[str, Schema]:
         "stream": {"type": "boolean"},
         "stream_options": _object(include_usage={"type": "boolean"}),
         "temperature": {"type": "number", "minimum": 0, "maximum": 2},
-        "max_tokens": {"type": "integer", "minimum": 1, "maximum": 64},
-        "n": {"type": "integer", "minimum": 1, "maximum": 4},
+        "max_tokens": {"type": "integer", "minimum": 1},
+        "n": {"type": "integer", "minimum": 1, "maximum": 128},
     }

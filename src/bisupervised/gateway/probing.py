@@ -11,6 +11,7 @@ from typing import Any
 from bisupervised.errors import ModelError
 from bisupervised.gateway.levels import OverHttp
 from bisupervised.gateway.openai_wire import CompletionRequest, read_request
+from bisupervised.gateway.spending import Spending
 from bisupervised.gateway.sse import encode
 from bisupervised.models.openai_reply import read_answer
 from bisupervised.models.openai_stream import StreamedAnswer
@@ -61,10 +62,22 @@ async def probe_level(backend: OverHttp, supervisor: Supervisor) -> dict[str, An
             f"says will ever be trusted. Use `constant` at the 2nd level to trust it unjudged, self_consistency or "
             f"p_true to ask it more, or an endpoint that gives log-probabilities"
         )
+    if finding["ok"] and supervisor.quantifier.extra_calls and not await _is_scored(backend, supervisor):
+        finding["ok"] = False
+        finding["failure"] = (
+            f"the further calls of the quantifier {supervisor.quantifier.name} bring it nothing to read: p_true "
+            f"needs log-probabilities, and samples must be texts"
+        )
     if backend.prices is not None and first.failure is None and not first.signals["usage"]:
         finding["ok"] = False
         finding["failure"] = "the replies bring no usage: what they cost cannot be known, and budgets use the bound"
     return finding
+
+
+async def _is_scored(backend: OverHttp, supervisor: Supervisor) -> bool:
+    """Whether an answer has a confidence, with everything that its quantifier asks for."""
+    reply = await backend.whole(_request("chat"), "doctor", Spending(None, []))
+    return not math.isnan(float(supervisor.confidences(reply.output)[0]))
 
 
 def _request(route: str) -> CompletionRequest:

@@ -39,7 +39,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "shutting_down": (503, "the gateway is stopping"),
     "log_full": (503, "the decision log cannot take another row, and the file says to refuse then"),
     "remote_timeout": (504, "the remote endpoint did not answer in time"),
-    "local_failed": (502, "the local model was forced, and failed"),
+    "local_failed": (502, "the local model was forced and failed, or its stream was cut off"),
     "internal_error": (500, "a mistake in the gateway; its log says more"),
 }
 #: Errors that trying again at once will not mend: OpenAI's clients read `x-should-retry`.

@@ -253,12 +253,17 @@ def read_gateway(values: Mapping[str, Any], problems: list[str]) -> GatewaySetti
     section.done()
     for what, names in (("key", settings.keys), ("passthrough", settings.passthrough)):
         _unique(f"gateway.{what}", [one.name for one in names], problems)
+    check_host(settings, problems)
+    return settings
+
+
+def check_host(settings: GatewaySettings, problems: list[str]) -> None:
+    """Without keys nobody but this machine may call, unless the file says that anybody may."""
     if not settings.keys and not settings.open_to_all and settings.host not in ("127.0.0.1", "localhost", "::1"):
         problems.append(
             f"gateway: without keys it listens on this machine alone. Make keys with `bisupervised key NAME` and "
             f"list them as [[gateway.key]], or say open_to_all = true to let anybody who reaches {settings.host} call"
         )
-    return settings
 
 
 def _unique(where: str, names: Sequence[str], problems: list[str]) -> None:
