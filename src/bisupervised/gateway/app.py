@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -22,11 +23,12 @@ from bisupervised.gateway.keys import Client
 from bisupervised.gateway.openai_wire import read_object
 from bisupervised.gateway.openapi import MOST_LABEL, description
 from bisupervised.gateway.passthrough import pass_through
-from bisupervised.gateway.refusals import Refusal, refusal
+from bisupervised.gateway.refusals import CODES, Refusal, refusal
 from bisupervised.gateway.service import Refused, Service
 from bisupervised.gateway.settings import Scope as KeyScope
 from bisupervised.gateway.v2_service import v2_app
 
+logger = logging.getLogger("bisupervised.gateway")
 Handler = Callable[[Service, Request, Client], Awaitable[Any]]
 _JSON: Final = (b"content-type", b"application/json")
 _DIGITS: Final = 19
@@ -204,7 +206,8 @@ class _Routes:
             except ClientDisconnect:
                 return Response(status_code=499)
             except BiSupervisedError as error:
-                return _response(refusal("log_full", f"the store cannot answer: {error}", retry_after_s=1.0))
+                logger.warning("the store cannot answer: %s", error)
+                return _response(refusal("log_full", CODES["log_full"][1], retry_after_s=1.0))
             return given if isinstance(given, Response | Others) else _json(given)
 
         return Route(path, _Endpoint(endpoint))

@@ -20,7 +20,7 @@ from bisupervised.decision_log.details import Details
 from bisupervised.decision_log.ids import new_id
 from bisupervised.errors import BudgetExhausted, LogError
 from bisupervised.fallback import Default, Fallback, LocalUntrusted, Raise
-from bisupervised.gateway.journey import Wishes
+from bisupervised.gateway.asking import Wishes
 from bisupervised.gateway.judging import Judge
 from bisupervised.gateway.settings import Mode
 from bisupervised.gateway.spending import Payment, Spending

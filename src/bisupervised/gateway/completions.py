@@ -9,8 +9,8 @@ from typing import Final
 
 from bisupervised.errors import InputError
 from bisupervised.gateway.access import authorised
+from bisupervised.gateway.asking import Wishes
 from bisupervised.gateway.http import ClientGone, HttpChannel, Receive, Scope, Send, header, read_body
-from bisupervised.gateway.journey import Wishes
 from bisupervised.gateway.openai_wire import Route, read_object, read_request
 from bisupervised.gateway.passthrough import pass_through
 from bisupervised.gateway.refusals import refusal

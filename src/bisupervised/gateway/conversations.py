@@ -12,7 +12,7 @@ from bisupervised.gateway.openai_wire import content_text, conversation_of
 from bisupervised.records import LevelName
 
 if TYPE_CHECKING:
-    from bisupervised.gateway.journey import Journey
+    from bisupervised.gateway.asking import Asking
 
 _MOST: Final = 100_000
 _LIFE_S: Final = 3600.0
@@ -31,13 +31,13 @@ class Conversations:
         self._clock = clock
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
-    def sticks(self, journey: Journey) -> bool:
+    def sticks(self, journey: Asking) -> bool:
         """Whether the remote model has answered in this conversation."""
         name = self._continued(journey)
         seen = None if name is None else self._seen.get(name)
         return seen is not None and self._clock() - seen <= self._life_s
 
-    def answered_remotely(self, journey: Journey) -> None:
+    def answered_remotely(self, journey: Asking) -> None:
         """The remote model has answered this request."""
         if not journey.cascade.settings.stick_to_remote:
             return
@@ -49,7 +49,7 @@ class Conversations:
         while len(self._seen) > self._most:
             self._seen.popitem(last=False)
 
-    def _continued(self, journey: Journey) -> bytes | None:
+    def _continued(self, journey: Asking) -> bytes | None:
         if journey.wishes.conversation is not None:
             return self._hash(journey, b"named", journey.wishes.conversation.encode())
         messages = journey.request.body.get("messages")
@@ -58,7 +58,7 @@ class Conversations:
         last = max((n for n, message in enumerate(messages) if message.get("role") == "assistant"), default=None)
         return None if last is None else self._hash(journey, conversation_of(messages, last + 1))
 
-    def _with_answer(self, journey: Journey) -> bytes | None:
+    def _with_answer(self, journey: Asking) -> bytes | None:
         if journey.wishes.conversation is not None:
             return self._hash(journey, b"named", journey.wishes.conversation.encode())
         messages = journey.request.body.get("messages")
@@ -70,6 +70,6 @@ class Conversations:
         return self._hash(journey, conversation_of([*messages, answer], len(messages) + 1))
 
     @staticmethod
-    def _hash(journey: Journey, *parts: bytes) -> bytes:
+    def _hash(journey: Asking, *parts: bytes) -> bytes:
         whose = f"{journey.cascade.name}\0{journey.key or ''}\0".encode()
         return hashlib.sha256(whose + b"\0".join(parts)).digest()

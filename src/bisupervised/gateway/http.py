@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from bisupervised.gateway.journey import HeaderList
+from bisupervised.gateway.asking import HeaderList
 from bisupervised.gateway.refusals import refusal
 from bisupervised.gateway.service import Refused
 from bisupervised.gateway.watching import Watch

@@ -37,7 +37,10 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "remote_unreachable": (503, "the remote endpoint refused or dropped the connection"),
     "circuit_open": (503, "the remote endpoint failed several times in a row and is not asked for a while"),
     "shutting_down": (503, "the gateway is stopping"),
-    "log_full": (503, "the decision log cannot take another row, and the file says to refuse then"),
+    "log_full": (
+        503,
+        "the decision log cannot take another row, or set aside what a call may cost",
+    ),
     "remote_timeout": (504, "the remote endpoint did not answer in time"),
     "local_failed": (502, "the local model was forced and failed, or its stream was cut off"),
     "internal_error": (500, "a mistake in the gateway; its log says more"),

@@ -27,15 +27,16 @@ from bisupervised.decision_log.queries import stats as stored_stats
 from bisupervised.decision_log.sequence import Sequences
 from bisupervised.errors import BudgetExhausted, LogError
 from bisupervised.fallback import Fallback
+from bisupervised.gateway.asking import Channel, Wishes
 from bisupervised.gateway.conversations import Conversations
-from bisupervised.gateway.journey import Channel, Journey, Wishes
+from bisupervised.gateway.journey import Journey
 from bisupervised.gateway.judging import without_unasked
 from bisupervised.gateway.keys import Keys
 from bisupervised.gateway.levels import Backend
 from bisupervised.gateway.metrics import Metrics
 from bisupervised.gateway.modes import State
 from bisupervised.gateway.openai_wire import CompletionRequest
-from bisupervised.gateway.refusals import Refusal, refusal
+from bisupervised.gateway.refusals import CODES, Refusal, refusal
 from bisupervised.gateway.settings import CascadeSettings, GatewaySettings, PassthroughSettings
 from bisupervised.gateway.spending import Spending
 from bisupervised.gateway.switching import Switchboard
@@ -222,8 +223,8 @@ class Service:
                 numbers.append(await self.sequences.atake() if number is None else number)
             return numbers
         except LogError as error:
-            message = f"the store cannot take another request: {error}"
-            raise Refused(refusal("log_full", message, retry_after_s=5.0)) from None
+            logger.warning("a request is turned away: %s", error)
+            raise Refused(refusal("log_full", CODES["log_full"][1], retry_after_s=5.0)) from None
 
     def record(
         self, cascade: Cascade, outcome: Outcome, details: Details, body: Mapping[str, Any], raw: bytes

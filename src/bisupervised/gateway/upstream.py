@@ -229,6 +229,7 @@ class UpstreamStream:
         self._reader = EventReader()
         self._finished = False  # it has said why it ends
         self._done = False  # and that it has ended
+        self._failure: ModelError | None = None  # what came with chunks that are still to be given
 
     async def chunks(self) -> list[dict[str, Any]]:
         """The chunks that have come since the last call, at least one; empty at the end.
@@ -253,17 +254,34 @@ class UpstreamStream:
 
     async def _next_chunks(self) -> list[dict[str, Any]]:
         reply = self._reply
+        if self._failure is not None:
+            raise self._failure
         while reply is not None and not (self._done and reply.ended):
             data = await self._read(reply)
             if not data:
                 self._check_end()
                 return []
-            found = [self._upstream.object_of(event) for event in self._reader.feed(data) if not self._is_done(event)]
-            for chunk in found:
-                self._look_for_end(chunk)
+            found = self._read_events(self._reader.feed(data))
             if found:
                 return found
         return []
+
+    def _read_events(self, events: list[bytes]) -> list[dict[str, Any]]:
+        """The chunks in these events. An error among them is raised when what came before it has been given."""
+        found: list[dict[str, Any]] = []
+        for event in events:
+            if self._is_done(event):
+                continue
+            try:
+                chunk = self._upstream.object_of(event)
+            except ModelError as error:
+                if not found:
+                    raise
+                self._failure = error
+                break
+            self._look_for_end(chunk)
+            found.append(chunk)
+        return found
 
     async def _read(self, reply: Reply) -> bytes:
         if monotonic() > self._ends_at:

@@ -467,7 +467,11 @@ def refusal_of_outcome(outcome: Outcome) -> Refusal:
     if kind == "not_asked" and outcome.local_error is not None:  # the client forced the local model
         return refusal("local_failed", outcome.local_error.partition(": ")[2] or outcome.local_error)
     codes = [code for code in (kind, f"remote_{kind}", _CODE_OF_KIND.get(kind, "")) if code in CODES]
-    return refusal(codes[0] if codes else "remote_failed", message or kind)
+    code = codes[0] if codes else "remote_failed"
+    said = message or kind
+    if "://" in said:  # the endpoint's address is no business of the client's; the log keeps it
+        said = f"{CODES[code][1]}; see the outcome {outcome.id}"
+    return refusal(code, said, retry_after_s=1.0 if CODES[code][0] in (429, 503) else None)
 
 
 _CODE_OF_KIND: Final = {"budget": "budget_exhausted"}
