@@ -377,9 +377,7 @@ def test_an_interrupted_replay_keeps_what_it_has(server: Server) -> None:
     server.config("slow/replay6", more="max_concurrency = 4\n")
     log = write_log(*reviews(400))
     command = [sys.executable, "-m", "bisupervised", "replay", log, "--sample", "all", "--max-concurrency", "4"]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 30
             while server.count("slow/replay6") < 100 and time.monotonic() < deadline:

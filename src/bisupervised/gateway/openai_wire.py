@@ -202,8 +202,8 @@ def as_asked(body: dict[str, Any], request: CompletionRequest) -> dict[str, Any]
 def chunk_as_asked(chunk: dict[str, Any], request: CompletionRequest) -> dict[str, Any] | None:
     """A chunk of a stream, as `as_asked`; None for one that only says the usage, which the client did not ask for."""
     choices = chunk.get("choices")
-    if not request.include_usage and chunk.get("usage") is not None:
-        if not choices:
+    if not request.include_usage and "usage" in chunk:
+        if not choices and chunk["usage"] is not None:
             return None
         del chunk["usage"]
     if not request.wants_logprobs and isinstance(choices, list):
