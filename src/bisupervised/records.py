@@ -52,7 +52,7 @@ class Reason(StrEnum):
     NO_EVIDENCE = "no_evidence"  #: confidence is NaN: nothing to judge by
     FAILED = "failed"  #: the model gave no usable output
     CANCELLED = "cancelled"  #: the caller went away before there was an answer
-    NOT_ASKED = "not_asked"  #: the other level answered
+    NOT_ASKED = "not_asked"  #: the other level answered, or a rule or the client kept this one from being asked
 
 
 class Evidence(StrEnum):

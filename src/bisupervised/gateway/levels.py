@@ -102,7 +102,7 @@ class InProcess:
         if output.failures:
             return Reply(output)
         text = str(output.predictions[:1].tolist()[0])
-        return Reply(output, completion_of(text, request.route, id_, self.name))
+        return Reply(output, completion_of(text, request.route, id_, request.model))
 
     async def stream(self, request: CompletionRequest, spending: Spending, tokens: int) -> Reply:
         raise AssertionError("an in-process model answers at once")
