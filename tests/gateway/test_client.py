@@ -458,6 +458,25 @@ def test_a_connection_is_not_used_from_the_moment_that_its_end_is_read() -> None
         assert [len(link.requests) for link in there.links] == [1, 1]
 
 
+def test_a_connection_rests_after_a_stream_since_some_endpoints_close_it_then() -> None:
+    def script(link: Link) -> None:
+        link.request()
+        link.send(chunked(b"x"))
+        time.sleep(0.02)
+        link.socket.close()
+
+    async def ask(one: Endpoint) -> None:
+        await pieces_of(one)
+        assert (await whole(one)).body == b"{}"  # at once, on another one
+        await pieces_of(one)
+        await asyncio.sleep(2 * client._REST_S)
+        assert (await whole(one)).body == b"y"  # by now, its end would be known
+
+    with endpoint(script, once(reply(), then=always(chunked(b"y")))) as there:
+        run(there.url, ask)
+        assert [len(link.requests) for link in there.links] == [1, 3]
+
+
 @pytest.mark.parametrize("behind", [b"garbage", reply(b"a second one"), b"HTTP/1.1 408 Late\r\n\r\n"])
 @pytest.mark.parametrize("later", [False, True])
 def test_a_connection_on_which_something_comes_that_nobody_asked_for_is_closed(behind: bytes, later: bool) -> None:

@@ -137,11 +137,12 @@ class Endpoint:
         return Reply(self, connection, timeout_s, unpack)
 
     async def _connection(self, timeout_s: float) -> _Connection:
-        now = monotonic()
-        for connection in self._idle[::-1]:
+        now, idle = monotonic(), self._idle
+        for place in range(len(idle) - 1, -1, -1):  # from the one that was used last
+            connection = idle[place]
             if now < connection.rests_until:
                 continue
-            self._idle.remove(connection)
+            del idle[place]
             if connection.is_open and now - connection.idle_since < _IDLE_S:
                 return connection
             connection.abort()
