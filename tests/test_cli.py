@@ -305,3 +305,34 @@ def test_the_command_runs_as_a_module_and_closes_quietly_on_a_closed_pipe(predic
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "{"
     assert done.stderr == ""
+
+
+def test_rows_of_a_gateways_log_are_chosen_by_mode_and_cascade(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from bisupervised import DecisionLog
+    from bisupervised.decision_log.details import Details
+    from fakes import system
+
+    log = DecisionLog(tmp_path / "log.db")
+    for number in range(40):
+        with system([0.1], [0.9]) as running:
+            outcome = running.predict(0, id_=str(number))
+        mode = "observe" if number % 2 else "enforce"
+        details = Details(number, "a", mode, "remote", 200, "t", None)
+        log.write([replace(outcome, id=str(number))], [number], [details])
+        log.flush()
+        log.label(str(number), outcome.remote_prediction)
+    log.close()
+    source = str(tmp_path / "log.db")
+    assert main(["evaluate", source, "--mode", "observe", "--local-threshold", "0.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 20
+    assert main(["evaluate", source, "--cascade", "b"]) == 2
+    assert "no row's cascade is 'b'; there are: a" in capsys.readouterr().err
+    plain = tmp_path / "plain.csv"
+    columns = "id,label,local_prediction,local_confidence,remote_prediction,remote_confidence"
+    plain.write_text(f"{columns}\na,1,1,0.5,1,0.5\n")
+    assert main(["evaluate", str(plain), "--mode", "observe"]) == 2
+    assert "the decision log of a gateway" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def read_sections(path: str | Path) -> tuple[list[Mapping[str, Any]], Mapping[st
 
     Raises `ConfigError` for a file that is no TOML; what is wrong beyond that is `load_file`'s to say.
     """
-    values = _read(Path(path), [])
+    values = _read(Path(path), [])  # an unset variable is not what these readers ask for
     sections, gateway = values.get("cascade", []), values.get("gateway", {})
     if not isinstance(sections, list):
         sections = []
@@ -182,6 +182,21 @@ def _expand(value: Any, problems: list[str]) -> Any:
         return os.environ.get(match[1], "")
 
     return re.sub(r"\$\{(\w+)\}", variable, value)
+
+
+def thresholds_in(value: Any, folder: Path) -> Thresholds:
+    """The thresholds that a cascade names: a file beside it, or a table of two. Raises `ConfigError` or its like."""
+    if isinstance(value, Mapping):
+        missing = [f"thresholds.{name}" for name in ("local", "remote") if name not in value]
+        if missing:
+            raise ConfigError(f"{', '.join(missing)} is missing: give {{ local = …, remote = … }}")
+        return Thresholds(value["local"], value["remote"])
+    if value is None:
+        raise ConfigError(
+            "thresholds are missing: name the file that `bisupervised calibrate` wrote, or give "
+            "{ local = …, remote = … }"
+        )
+    return Thresholds.load(folder / str(value))
 
 
 @dataclass(slots=True)
@@ -229,14 +244,7 @@ class _Builder:
             self.problems.append(f"{where}: unknown {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
 
     def _thresholds(self, value: Any) -> Thresholds:
-        if isinstance(value, Mapping):
-            return Thresholds(value["local"], value["remote"])
-        if value is None:
-            raise ConfigError(
-                "thresholds are missing: name the file that `bisupervised calibrate` wrote, or give "
-                "{ local = …, remote = … }"
-            )
-        return Thresholds.load(self.folder / str(value))
+        return thresholds_in(value, self.folder)
 
     def _level(self, where: str, section: Any, thresholds: Thresholds | None, level: str) -> Level | None:
         if not isinstance(section, Mapping):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bisupervised.cli import main
 from bisupervised.gateway.keys import digest_of
 from gateway.running import SECRETS, cascade, cli, config_text, endpoint, gateway_process, in_process, key_section
 from gateway.upstreams.handle import FaultyUpstream, faulty_upstream, refused
@@ -351,3 +352,22 @@ def test_mode_needs_no_secret(upstream: FaultyUpstream, tmp_path: Path) -> None:
     done = cli("mode", path, "--json")
     assert done.returncode == 0
     assert SECRET not in done.stdout
+
+
+def test_the_mode_command_needs_no_secret_no_cascades_name_and_takes_no_typing_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("REMOTE_API_KEY", raising=False)
+    path = tmp_path / "cascade.toml"
+    assert main(["init", str(path)]) == 0
+    assert main(["mode", str(path), "--kill-switch", "on"]) == 0
+    assert main(["mode", str(path), "enforce", "--share", "0.25"]) == 0
+    capsys.readouterr()
+    assert main(["mode", str(path), "enforc", "--kill-switch", "off"]) == 2
+    assert "'enforc' is no cascade and mode" in capsys.readouterr().err
+    assert main(["mode", str(path), "observe", "--share", "0.5"]) == 2
+    assert "give enforce with it" in capsys.readouterr().err
+    assert main(["mode", str(path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["kill_switch"] is True  # what came with the typing mistake was not done
+    assert (shown["cascades"]["assistant"]["mode"], shown["cascades"]["assistant"]["share"]) == ("enforce", 0.25)

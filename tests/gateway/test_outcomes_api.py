@@ -319,3 +319,16 @@ def test_the_log_is_one_file_that_others_may_read_meanwhile(running: InThread) -
     running.row(reply)
     with closing(sqlite3.connect(f"file:{running.log_path}?mode=ro", uri=True)) as connection:
         assert connection.execute("SELECT count(*) FROM decisions").fetchone() == (1,)
+
+
+def test_a_label_right_after_an_observed_answer_waits_for_its_row(
+    upstream: FaultyUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = in_process("slowly", inline=False)
+    with gateway(tmp_path, cascade(slow, endpoint(upstream.base_url, "large"), mode="observe")) as running:
+        answer = running.chat(QUESTION)
+        assert label(running, answer, TRUTH).status == 200  # though the local model is still at work
+        assert running.row(answer)["label"] == TRUTH
+        monkeypatch.setattr("bisupervised.gateway.service._WAIT_FOR_ROW_S", 0.0)
+        early = label(running, running.chat(QUESTION), TRUTH)
+        assert (early.status, early.code, early.headers["retry-after"]) == (409, "outcome_pending", "1")

@@ -244,6 +244,7 @@ ELSEWHERE = {
     "internal_error",
     "method_not_allowed",
     "outcome_not_found",
+    "outcome_pending",
     "invalid_api_key",
     "missing_scope",
     "body_too_large",

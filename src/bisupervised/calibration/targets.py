@@ -228,8 +228,9 @@ def _refuse_unasked(rows: Table, needed: BoolArray) -> None:
         raise TableError(
             f"the remote model was never asked about {unasked} of {int((labelled & needed).sum())} labelled inputs "
             f"that this target needs it for. The others are those that a running system did not trust: thresholds "
-            f"chosen on them alone would be biased. Record both models on all inputs (`bisupervised record`), or "
-            f"judge the thresholds that the system ran with"
+            f"chosen on them alone would be biased. Of a gateway's log, use the observed rows (--mode observe); else "
+            f"record both models on all inputs (`bisupervised record`), or judge the thresholds that the system ran "
+            f"with (--thresholds)"
         )
 
 

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         _TEMPLATE.format(**{name: json.dumps(getattr(args, name)) for name in names}), encoding="utf-8"
     )
     print(f"wrote {args.file}. Next:")
+    print(f"  export {args.remote_key_env}=…     # or take api_key_env out of the file: an endpoint without a key")
     print(f"  bisupervised doctor {args.file}     # what is wrong, and what each model really gives")
     print(f"  bisupervised serve {args.file}      # then point a client's base_url at it")
     return 0

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bisupervised.calibration import (
     BestAccuracy,
     FalseAlarmRate,
@@ -48,6 +50,8 @@ def add_source(parser: argparse.ArgumentParser, *, two_files: bool = True) -> No
         help="what a column is called in your file, as in --columns local_confidence=score_a (may be repeated, "
         "or separated by commas)",
     )
+    parser.add_argument("--mode", metavar="MODE", help="of a gateway's log, only rows of this mode, as in observe")
+    parser.add_argument("--cascade", metavar="NAME", help="of a gateway's log, only this cascade's rows")
     parser.add_argument("--local-cost", type=cost, metavar="COST", help="cost of one local prediction")
     parser.add_argument("--remote-cost", type=cost, metavar="COST", help="cost of one remote prediction")
     for level in ("local", "remote"):
@@ -63,13 +67,29 @@ def table_of(args: argparse.Namespace) -> Table:
     """The table that the source options name."""
     costs = {level: getattr(args, f"{level}_cost") for level in ("local", "remote")}
     quantifiers = {level: getattr(args, f"{level}_quantifier") for level in ("local", "remote")}
-    return read_table(
+    table = read_table(
         args.source,
         args.remote_source,
         rename=renamed(args.columns),
         costs={level: cost for level, cost in costs.items() if cost is not None},
         quantifiers={level: quantifier_by_name(name) for level, name in quantifiers.items() if name},
     )
+    for column in ("mode", "cascade"):
+        table = _only(table, column, getattr(args, column))
+    return table
+
+
+def _only(table: Table, column: str, wanted: str | None) -> Table:
+    """The rows of a gateway's log with this value in a column; all of them when none is wanted."""
+    if wanted is None:
+        return table
+    if column not in table.extra:
+        raise InputError(f"--{column} is for the decision log of a gateway; these rows have no {column}")
+    there = [str(value) for value in table.extra[column]]
+    chosen = np.array([value == wanted for value in there])
+    if not chosen.any():
+        raise InputError(f"no row's {column} is {wanted!r}; there are: {', '.join(sorted(set(there)))}")
+    return table.take(np.flatnonzero(chosen))
 
 
 def renamed(pairs: list[str]) -> dict[str, str]:

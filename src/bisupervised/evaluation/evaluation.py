@@ -175,9 +175,11 @@ def _systems(
     routes = recorded_routes(table)
     if routes is not None and not table.remote.asked.all():
         cascade = system.as_routed(table, routes, abstention_cost=abstention_cost)
+        used = {str(one) for one in table.extra.get("thresholds_id", ()) if one is not None}
+        several = f" under {len(used)} different thresholds" if len(used) > 1 else ""
         notes.append(
             "the remote model was asked about the deferred inputs only, so the cascade's figures are those of the "
-            "routes it took, and remote-only is not known"
+            f"routes it took{several}, whatever thresholds are given, and remote-only is not known"
         )
     else:
         cascade = system.bisupervised(table, local_threshold, remote_threshold, abstention_cost=abstention_cost)

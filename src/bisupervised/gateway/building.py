@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -12,12 +13,13 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from bisupervised.config import Configured, load_file, read_sections
+from bisupervised.calibration import Thresholds
+from bisupervised.config import Configured, load_file, read_sections, thresholds_in
 from bisupervised.decision_log import DecisionLog
 from bisupervised.decision_log.changes import Changes
 from bisupervised.decision_log.ledger import Ledger
 from bisupervised.decision_log.sequence import Sequences
-from bisupervised.errors import BiSupervisedError
+from bisupervised.errors import BiSupervisedError, ConfigError
 from bisupervised.fallback import Call, Fallback
 from bisupervised.gateway.judging import ENDPOINT_DEFAULTS
 from bisupervised.gateway.levels import Backend, InProcess, OverHttp
@@ -143,6 +145,28 @@ def build_service(plan: Plan, *, process: str | None = None) -> Service:
 def switchboard(plan: Plan) -> Switchboard:
     """What holds for a plan's cascades, as its store knows it."""
     return Switchboard(Changes(plan.log_path), {one.name: _declared(plan, one) for one in plan.cascades})
+
+
+def switchboard_of(path: str | Path) -> Switchboard:
+    """What holds for the cascades of a file, as its store knows it; no model is built and no secret is read.
+
+    Whoever throws a kill switch may have neither. Raises `ConfigError` for a file without a readable cascade.
+    """
+    path = Path(path)
+    sections, gateway = read_sections(path)
+    log = path.parent / str(gateway.get("log", GatewaySettings().log))
+    states = {}
+    for section in sections:
+        name = str(section.get("name", ""))
+        settings = read_cascade(name, section.get("gateway", {}), "openai", [])
+        try:
+            thresholds = thresholds_in(section.get("thresholds"), path.parent)
+        except (BiSupervisedError, KeyError):
+            thresholds = Thresholds(math.inf, math.inf)
+        states[name] = State(settings.mode, settings.share, settings.share_by, thresholds, thresholds.id)
+    if not states:
+        raise ConfigError(f"{path}: there is no [[cascade]] section")
+    return Switchboard(Changes(log), states)
 
 
 def _declared(plan: Plan, one: Configured) -> State:

@@ -135,6 +135,7 @@ class _Batch:
         self._numbers = numbers
         self._waiting = waiting
         self._ids = [new_id() for _ in numbers]
+        service.under_way.update(self._ids)
         self._state = cascade.state
         self._supervisors = cascade.supervisors
         self._mode = self._state.mode_for(cascade.name, client.key)

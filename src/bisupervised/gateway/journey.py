@@ -35,6 +35,7 @@ class Journey(Answering):
 
     async def run(self) -> None:
         """Answer the request through the channel and log its outcome. Raises only when it is cancelled."""
+        self.service.under_way.add(self.id)
         try:
             if self.mode is Mode.ENFORCE or self.wishes.force is not None:
                 await self._enforce()

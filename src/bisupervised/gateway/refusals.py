@@ -19,6 +19,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "missing_scope": (403, "the key does not allow this"),
     "model_not_found": (404, "no cascade and no passthrough has this name"),
     "outcome_not_found": (404, "no outcome has this id, or it is not written yet"),
+    "outcome_pending": (409, "the row of this outcome is not written yet; try again"),
     "method_not_allowed": (405, "the route knows other methods"),
     "body_too_large": (413, "the body is larger than max_body_bytes"),
     "headers_too_large": (431, "the headers are larger than max_header_bytes"),

@@ -17,6 +17,8 @@ from bisupervised.errors import ConfigError
 from bisupervised.gateway.app import Gateway, create_app
 from bisupervised.gateway.building import Plan, build_service
 from bisupervised.gateway.protocol import HttpProtocol
+from bisupervised.gateway.service import Service
+from bisupervised.gateway.settings import Mode
 
 
 def serve(plan: Plan, *, as_json: bool = False, say: Callable[[str], None] = print) -> int:
@@ -30,9 +32,12 @@ def serve(plan: Plan, *, as_json: bool = False, say: Callable[[str], None] = pri
     async def life(app: Starlette) -> AsyncIterator[None]:
         await service.open()
         _settle_memory()
-        say(json.dumps({"url": url}) if as_json else _welcome(plan, url))
+        say(json.dumps({"url": url}) if as_json else _welcome(plan, url, service))
         sys.stdout.flush()
         yield
+        if not as_json:
+            say(f"stopping; what is under way is finished first ({service.in_flight} requests, and their rows)")
+            sys.stdout.flush()
         await service.close()
 
     _allow_connections()
@@ -103,14 +108,24 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 50, 50)
 
 
-def _welcome(plan: Plan, url: str) -> str:
+def _welcome(plan: Plan, url: str, service: Service) -> str:
+    """Where it listens, and how requests are treated now: that may be another mode than the file's."""
     lines = [f"listening on {url}; the decision log is {plan.log_path}"]
-    for one in plan.cascades:
-        settings = plan.settings[one.name]
-        share = f" for {settings.share:.0%} of requests" if settings.share < 1.0 else ""
-        lines.append(f"  {one.name}: {settings.mode}{share}, {settings.interface} interface")
+    for name, cascade in service.cascades.items():
+        state, file = cascade.state, plan.settings[name]
+        said = _mode(state.mode, state.share)
+        if state.kill_switch:
+            said = "everything to the remote model: the kill switch is on"
+        elif said != (declared := _mode(file.mode, file.share)):
+            said += f" (changed since the file said {declared}; `bisupervised mode {plan.path}` shows by whom)"
+        lines.append(f"  {name}: {said}; {file.interface} interface")
     if not plan.gateway.keys:
         lines.append(
-            "  no keys are configured: whoever reaches this address may call (bisupervised key NAME makes one)"
+            "  no keys are configured: whoever reaches this address may call, label and change modes "
+            "(`bisupervised key NAME` makes one)"
         )
     return "\n".join(lines)
+
+
+def _mode(mode: str, share: float) -> str:
+    return f"{mode} for {share:.0%} of requests" if mode == Mode.ENFORCE and share < 1.0 else str(mode)

@@ -51,6 +51,8 @@ logger = logging.getLogger("bisupervised.gateway")
 _LOOK_S: Final = 0.5
 #: Seconds between two looks for processes that were killed.
 _SETTLE_S: Final = 60.0
+#: Seconds that a label waits for the row of its outcome.
+_WAIT_FOR_ROW_S: Final = 5.0
 
 
 class Refused(Exception):  # noqa: N818 - reads as what it is
@@ -116,6 +118,8 @@ class Service:
         self.board = board
         self._path = path
         self._lost = 0
+        #: Ids that clients may know already, whose rows are still to be written.
+        self.under_way: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._describe_gauges()
@@ -160,7 +164,7 @@ class Service:
             await asyncio.sleep(0.01)
 
     def _close_store(self) -> None:
-        for part in (self.log, self.ledger, self.sequences):
+        for part in (self.log, self.ledger, self.sequences, self.board):
             if part is not None:
                 try:
                     part.close()
@@ -240,6 +244,7 @@ class Service:
         outcomes = [without_unasked(outcome) for outcome in outcomes]
         if not cascade.settings.store_predictions or not details[0].store_input:
             outcomes = [without_content(outcome) for outcome in outcomes]
+        self.under_way.difference_update(outcome.id for outcome in outcomes)
         try:
             self.log.write(outcomes, inputs, details)
         except LogError:
@@ -332,7 +337,16 @@ class Service:
     # ------------------------------------------------------------ what was logged
 
     async def label(self, id_: str, label: Any) -> None:
-        """Attach the ground truth to an outcome. Raises `UnknownOutcome`."""
+        """Attach the ground truth to an outcome. Raises `UnknownOutcome`.
+
+        The row of an answer may come after it (in observe mode the local model is still at work): it is waited for,
+        and after a while `Refused` says to try again.
+        """
+        end = monotonic() + _WAIT_FOR_ROW_S
+        while id_ in self.under_way:
+            if monotonic() > end:
+                raise Refused(refusal("outcome_pending", CODES["outcome_pending"][1], retry_after_s=1.0))
+            await asyncio.sleep(0.02)
 
         def attach() -> None:
             self.log.flush()

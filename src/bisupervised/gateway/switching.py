@@ -81,6 +81,10 @@ class Switchboard:
         self.refresh()
         return change
 
+    def close(self) -> None:
+        """Let go of the store."""
+        self._changes.close()
+
     def history(self, limit: int, cascade: str | None = None) -> list[Change]:
         """The newest changes, the latest first."""
         return self._changes.history(cascade, limit)

@@ -45,6 +45,10 @@ _LEAST_SECRET: Final = 8
 CLIENT_STATUSES: Final = frozenset({400, 404, 405, 406, 409, 413, 415, 422})
 
 
+#: What to look at first when an endpoint answers so.
+_HINTS: Final = {401: ": is the key right?", 403: ": is the key right?", 404: ": are base_url (…/v1) and model_name?"}
+
+
 class NotSent(ModelUnreachable):
     """No connection was made: the endpoint has seen nothing, and charges nothing."""
 
@@ -100,6 +104,8 @@ class Upstream:
         key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         common = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "bisupervised"}
         headers = [(name, value) for name, value in {**common, **key, **settings.headers}.items()]
+        secrets = [settings.api_key, *settings.headers.values()]
+        self._secrets = [secret.encode() for secret in secrets if secret and len(secret) >= _LEAST_SECRET]
         secrets = [settings.api_key, *settings.headers.values()]
         self._secrets = [secret.encode() for secret in secrets if secret and len(secret) >= _LEAST_SECRET]
         path = _path_of(settings.base_url)
@@ -174,7 +180,7 @@ class Upstream:
     # ------------------------------------------------------------ what went wrong
 
     def _status_error(self, status: int, retry_after: bytes | None, body: bytes) -> ModelError:
-        hint = ". Redirects are not followed: give the final URL" if 300 <= status < 400 else ""
+        hint = ". Redirects are not followed: give the final URL" if 300 <= status < 400 else _HINTS.get(status, "")
         return UpstreamStatusError(
             f"{self.name} answered {status}{hint}",
             status=status,
@@ -374,4 +380,4 @@ async def pass_on(
 #: Headers that are between two neighbours, and are not passed on.
 HOP_BY_HOP: Final = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding")
-) | {"upgrade", "host", "content-length"}
+) | {"upgrade", "host", "content-length", "expect"}
