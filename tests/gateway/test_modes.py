@@ -317,6 +317,16 @@ def test_the_kill_switch_sends_everything_to_the_remote_models(running: InThread
     assert [mode_of(running.chat("easy", model)) for model in ("assistant", "another")] == ["observe", "enforce"]
 
 
+@pytest.mark.parametrize("level", ["local", "remote"])
+def test_the_kill_switch_is_stronger_than_a_clients_wish(running: InThread, level: str) -> None:
+    wish = {"x-bisupervised-force": level}
+    assert mode_of(running.chat("easy", headers=wish)) == f"forced_{level}"
+    put(running, "/v1/kill-switch", {"on": True})
+    reply = running.chat("easy", headers=wish)
+    assert (mode_of(reply), served_by(reply)) == ("remote_only", "remote")
+    put(running, "/v1/kill-switch", {"on": False})
+
+
 def test_thresholds_change_what_is_trusted_and_every_answer_names_them(running: InThread) -> None:
     first = running.chat("hard")
     assert first.headers["x-bisupervised-route"] == "remote"

@@ -92,7 +92,8 @@ class Asking:
         self.sequence = sequence
         self.state = cascade.state
         self.supervisors = cascade.supervisors
-        self.wishes = wishes
+        # The kill switch sends everything to the remote model, whatever a client wishes.
+        self.wishes = replace(wishes, force=None) if self.state.kill_switch and wishes.force else wishes
         self.mode = self.state.mode_for(cascade.name, key)
         self._raw = raw
         self._channel = channel

@@ -132,6 +132,8 @@ class _Batch:
         self._levels = levels
         self._inputs = inputs
         self._client = client
+        if cascade.state.kill_switch and client.wishes.force:  # it is stronger than a client's wish
+            self._client = replace(client, wishes=replace(client.wishes, force=None))
         self._numbers = numbers
         self._waiting = waiting
         self._ids = [new_id() for _ in numbers]
