@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bisupervised import DecisionLog
 from bisupervised.cli import main
 from bisupervised.gateway.keys import digest_of
 from gateway.running import SECRETS, cascade, cli, config_text, endpoint, gateway_process, in_process, key_section
@@ -360,6 +361,9 @@ def test_the_mode_command_needs_no_secret_no_cascades_name_and_takes_no_typing_m
     monkeypatch.delenv("REMOTE_API_KEY", raising=False)
     path = tmp_path / "cascade.toml"
     assert main(["init", str(path)]) == 0
+    assert main(["mode", str(path), "--kill-switch", "on"]) == 2
+    assert "there is no decision log" in capsys.readouterr().err  # and it makes none, beside a copy of the file
+    DecisionLog(tmp_path / "decisions.db").close()
     assert main(["mode", str(path), "--kill-switch", "on"]) == 0
     assert main(["mode", str(path), "enforce", "--share", "0.25"]) == 0
     capsys.readouterr()

@@ -224,13 +224,15 @@ def test_remote_only_asks_no_local_model(observing: InThread, upstream: FaultyUp
     )
 
 
-@pytest.mark.parametrize(("force", "served"), [("local", "local"), ("remote", "remote")])
-def test_a_client_may_force_a_level_whatever_the_mode(
-    observing: InThread, upstream: FaultyUpstream, force: str, served: str
+def test_a_client_may_force_the_local_model_where_it_does_not_answer_and_changes_nothing_where_the_remote_one_does(
+    observing: InThread, upstream: FaultyUpstream
 ) -> None:
-    for model in ("assistant", "remote-only"):
-        reply = observing.chat("easy", model, headers={"x-bisupervised-force": force})
-        assert (reply.status, served_by(reply), mode_of(reply)) == (200, served, f"forced_{force}")
+    upstream.models(large="no_logprobs")  # which a supervisor would reject
+    for model, mode in (("assistant", "observe"), ("remote-only", "remote_only")):
+        reply = observing.chat("easy", model, headers={"x-bisupervised-force": "local"})
+        assert (reply.status, served_by(reply), mode_of(reply)) == (200, "local", "forced_local")
+        reply = observing.chat("easy", model, headers={"x-bisupervised-force": "remote"})
+        assert (reply.status, served_by(reply), mode_of(reply)) == (200, "remote", mode)
 
 
 # ---------------------------------------------------------------- enforced for a share

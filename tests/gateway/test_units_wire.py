@@ -185,9 +185,29 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
 def test_a_kind_is_found_whatever_stands_beside_it(body: dict[str, Any]) -> None:
     body |= {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}
     body |= {"stream": False, "stream_options": None}
+    body |= dict.fromkeys(("n", "best_of", "max_tokens", "max_completion_tokens", "n_predict"))
     request = accepted(body, "chat")
     assert request is not None
     assert "tools" in request.kinds
+
+
+@pytest.mark.parametrize("name", ["n", "best_of", "max_tokens", "max_completion_tokens", "n_predict"])
+@pytest.mark.parametrize("value", [2.0, "2", -1, True, [1]])
+def test_a_number_of_answers_or_tokens_is_a_whole_number(name: str, value: Any) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], name: value}
+    with pytest.raises(InputError, match=name):
+        read_request(json.dumps(body).encode(), "chat")
+
+
+def test_every_answer_that_may_be_paid_for_is_counted() -> None:
+    def many(route: Any = "completions", **body: Any) -> int:
+        asked = {"model": "m"} | ({"messages": [{"role": "user", "content": "x"}]} if route == "chat" else {})
+        return read_request(json.dumps(asked | body).encode(), route).many
+
+    assert many("chat", n=3) == 3
+    assert many(prompt=["a"] * 50, best_of=20, n=2) == 1000
+    assert many(prompt=[1, 2, 3]) == 1  # one prompt, in tokens
+    assert many(prompt=[[1, 2], [3]], n=2) == 4
 
 
 # ---------------------------------------------------------------- replies

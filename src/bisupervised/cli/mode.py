@@ -60,6 +60,9 @@ def _changes(args: argparse.Namespace, board: Any) -> list[Any]:
     cascade, mode = _words(args.words, board.names)  # all of it is checked before any of it is done
     value = {"mode": mode, "share": args.share, "share_by": args.share_by}
     value = {name: one for name, one in value.items() if one is not None}
+    now = None if cascade is None else board.state(cascade).mode
+    if args.share is not None and (mode or now) != "enforce":
+        raise InputError(f"--share is of the requests to enforce; the mode is {mode or now}: give enforce with it")
     if (value or args.thresholds is not None) and cascade is None:
         raise InputError(f"name one of the file's cascades: {', '.join(board.names)}")
     if args.kill_switch is not None:

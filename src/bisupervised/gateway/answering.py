@@ -114,6 +114,8 @@ class Answering(Asking):
             reply = await self._whole_local()
             if reply is None:
                 error = PredictionRejected(outcome)
+            elif reply is not self._replies.get(LevelName.LOCAL):  # asked again: this is what the client gets
+                settled = replace(settled, answer=str(reply.output.predictions[0]))
         self._outcome = settled
         if error is not None or settled.fallback == "queue":
             self._served = "error"
@@ -147,7 +149,7 @@ class Answering(Asking):
         reply = self._replies.get(LevelName.LOCAL)
         if reply is not None and reply.body is not None:
             return reply
-        again = await self.cascade.backends[LevelName.LOCAL].whole(self.request, self.id, self.spent[LevelName.LOCAL])
+        again = await self._paid_reply(LevelName.LOCAL, None, False)
         return None if again.output.failures else again
 
     def _refusal(self, outcome: Outcome, error: Exception | None) -> Refusal:

@@ -142,7 +142,7 @@ class Others:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service, channel = self._service, HttpChannel(scope, receive, send)
         try:
-            authorised(service, scope, KeyScope.CALL)
+            client = authorised(service, scope, KeyScope.CALL)
             if not service.settings.passthrough:
                 raise _no_route()
             service.admit()
@@ -152,7 +152,7 @@ class Others:
                 upstream = None if model in service.cascades else service.passthrough_for(model)
                 if upstream is None:
                     raise _no_route()
-                await pass_through(service, upstream, scope, body, channel)
+                await pass_through(service, upstream, scope, body, channel, client.name)
             finally:
                 service.leave()
         except Refused as error:

@@ -20,10 +20,11 @@ from bisupervised.gateway.judging import (
     second_level_rule,
 )
 from bisupervised.gateway.levels import InProcess, Reply
+from bisupervised.gateway.modes import State
 from bisupervised.gateway.openai_wire import (
     CompletionRequest,
 )
-from bisupervised.gateway.settings import Streaming
+from bisupervised.gateway.settings import Mode, Streaming
 from bisupervised.gateway.spending import Spending
 from bisupervised.records import Failure, LevelName, ModelOutput, Outcome
 
@@ -37,6 +38,10 @@ HeaderList = list[tuple[bytes, bytes]]
 
 class Channel(Protocol):
     """Where a journey's answer goes: the HTTP layer, or a test."""
+
+    @property
+    def started(self) -> bool:
+        """Whether anything of it has been sent."""
 
     async def waiting(self) -> None:
         """Before anything that takes time: from now on, the client's leaving cancels the journey's task."""
@@ -63,6 +68,16 @@ class Wishes:
     store: bool = True  #: False: nothing of the content is stored
     conversation: str | None = None
     traceparent: str | None = None
+
+
+def granted(wishes: Wishes, state: State, mode: Mode) -> Wishes:
+    """What a client wishes, as far as it may.
+
+    The kill switch is stronger than a wish for a level; where the remote model answers anyway, a wish for it changes
+    nothing.
+    """
+    answers_anyway = wishes.force is LevelName.REMOTE and mode is not Mode.ENFORCE
+    return replace(wishes, force=None) if wishes.force and (state.kill_switch or answers_anyway) else wishes
 
 
 class Asking:
@@ -92,9 +107,8 @@ class Asking:
         self.sequence = sequence
         self.state = cascade.state
         self.supervisors = cascade.supervisors
-        # The kill switch sends everything to the remote model, whatever a client wishes.
-        self.wishes = replace(wishes, force=None) if self.state.kill_switch and wishes.force else wishes
         self.mode = self.state.mode_for(cascade.name, key)
+        self.wishes = granted(wishes, self.state, self.mode)
         self._raw = raw
         self._channel = channel
         scopes = ["total", f"cascade:{cascade.name}"]
@@ -234,24 +248,27 @@ class Asking:
         tokens = self._tokens_to_decide(level) if self.request.stream else None
         return await self._reply_of(level, tokens)
 
-    async def _reply_of(self, level: LevelName, tokens: int | None) -> Reply:
-        """A stream of which so many tokens are there, or a whole reply when `tokens` is None."""
+    async def _reply_of(self, level: LevelName, tokens: int | None, *, further: bool = True) -> Reply:
+        """A stream of which so many tokens are there, or a whole reply when `tokens` is None.
+
+        `further`: with the calls that more evidence takes.
+        """
         if self._trace is None:
-            return await self._paid_reply(level, tokens)
+            return await self._paid_reply(level, tokens, further)
         span, failure = self._trace.ask(level), "cancelled"
         try:
-            reply = await self._paid_reply(level, tokens)
+            reply = await self._paid_reply(level, tokens, further)
             failure = reply.output.failures[0].kind if reply.output.failures else ""
             return reply
         finally:
             self._trace.answered(span, failure or None)
 
-    async def _paid_reply(self, level: LevelName, tokens: int | None) -> Reply:
+    async def _paid_reply(self, level: LevelName, tokens: int | None, further: bool) -> Reply:
         backend, spending = self.cascade.backends[level], self.spent[level]
         try:
             if tokens is not None and backend.streams:
                 return await backend.stream(self.request, spending, tokens)
-            return await backend.whole(self.request, self.id, spending)
+            return await backend.whole(self.request, self.id, spending, further)
         except BudgetExhausted as error:
             self._budget = error
             return _not_made("budget", error)
@@ -263,7 +280,9 @@ class Asking:
         quantifier = self.supervisors[level is LevelName.REMOTE].quantifier
         if quantifier.needs is None:
             return 0
-        if self.cascade.settings.streaming is Streaming.PREFIX and not quantifier.extra_calls:
+        # A call of a tool may follow any beginning.
+        by_prefix = self.cascade.settings.streaming is Streaming.PREFIX and "tools" not in self.request.kinds
+        if by_prefix and not quantifier.extra_calls:
             return self.cascade.settings.prefix_tokens
         return None
 

@@ -20,7 +20,7 @@ from bisupervised.decision_log.changes import Changes
 from bisupervised.decision_log.ledger import Ledger
 from bisupervised.decision_log.sequence import Sequences
 from bisupervised.errors import BiSupervisedError, ConfigError
-from bisupervised.fallback import Call, Fallback
+from bisupervised.fallback import Call, Fallback, HandOver, Pending
 from bisupervised.gateway.judging import ENDPOINT_DEFAULTS
 from bisupervised.gateway.levels import Backend, InProcess, OverHttp
 from bisupervised.gateway.modes import State
@@ -109,7 +109,9 @@ def _check_levels(
         section, where = _level(cascade, level), f"cascade {name!r}, {level}"
         if section.get("input", "last_message") not in _INPUTS:
             problems.append(f"{where}: input is {', '.join(_INPUTS)}; not {section['input']!r}")
-        if section.get("model") != "openai":
+        if section.get("model") != "openai" or settings.interface == "v2":
+            if capped and level is LevelName.REMOTE and section.get("cost_per_input") is None:
+                problems.append(f"{where}: a daily budget needs cost_per_input, the most that one input costs")
             continue
         read_upstream(where, section, problems)
         priced = section.get("prompt_price") is not None or section.get("cost_per_input") is not None
@@ -155,9 +157,15 @@ def switchboard_of(path: str | Path) -> Switchboard:
     path = Path(path)
     sections, gateway = read_sections(path)
     log = path.parent / str(gateway.get("log", GatewaySettings().log))
+    if not log.exists():
+        raise ConfigError(
+            f"there is no decision log {log} yet: name the file that the gateway serves, or serve it once"
+        )
     states = {}
     for section in sections:
         name = str(section.get("name", ""))
+        if not name:
+            raise ConfigError(f"{path}: every [[cascade]] needs a name")
         settings = read_cascade(name, section.get("gateway", {}), "openai", [])
         try:
             thresholds = thresholds_in(section.get("thresholds"), path.parent)
@@ -256,4 +264,18 @@ def _in_loop(fallback: Fallback) -> Fallback:
     if isinstance(fallback, Call) and not asyncio.iscoroutinefunction(fallback.function):
         function, threads = fallback.function, ThreadPoolExecutor(thread_name_prefix="bisupervised-fallback")
         return Call(lambda x, outcome: asyncio.get_running_loop().run_in_executor(threads, function, x, outcome))
+    if isinstance(fallback, HandOver):
+        return replace(fallback, queue=_QueueInThread(fallback.queue), otherwise=_in_loop(fallback.otherwise))
     return fallback
+
+
+class _QueueInThread:
+    """A queue whose `put` may wait for a disk: it does so in a thread."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="bisupervised-queue")
+
+    def put(self, item: Pending, /) -> Any:
+        """An awaitable: done when the item is in the queue."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._queue.put, item)

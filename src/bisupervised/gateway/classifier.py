@@ -19,8 +19,8 @@ from bisupervised.cascade import Ask, Level, adrive, deciding, replay
 from bisupervised.decision_log.details import Details
 from bisupervised.decision_log.ids import new_id
 from bisupervised.errors import BudgetExhausted, LogError
-from bisupervised.fallback import Default, Fallback, LocalUntrusted, Raise
-from bisupervised.gateway.asking import Wishes
+from bisupervised.fallback import Default, Fallback, HandOver, LocalUntrusted, Raise
+from bisupervised.gateway.asking import Wishes, granted
 from bisupervised.gateway.judging import Judge
 from bisupervised.gateway.settings import Mode
 from bisupervised.gateway.spending import Payment, Spending
@@ -131,9 +131,6 @@ class _Batch:
         self._cascade = cascade
         self._levels = levels
         self._inputs = inputs
-        self._client = client
-        if cascade.state.kill_switch and client.wishes.force:  # it is stronger than a client's wish
-            self._client = replace(client, wishes=replace(client.wishes, force=None))
         self._numbers = numbers
         self._waiting = waiting
         self._ids = [new_id() for _ in numbers]
@@ -141,6 +138,7 @@ class _Batch:
         self._state = cascade.state
         self._supervisors = cascade.supervisors
         self._mode = self._state.mode_for(cascade.name, client.key)
+        self._client = replace(client, wishes=granted(client.wishes, self._state, self._mode))
         scopes = ["total", f"cascade:{cascade.name}"]
         self._scopes = scopes if client.key is None else [*scopes, f"key:{client.key}"]
         self._spent = Spending(service.ledger, self._scopes)
@@ -243,7 +241,9 @@ class _Batch:
     def _fallback(self) -> Fallback:
         wish, configured = self._client.wishes.fallback, self._cascade.fallback
         if wish is None:
-            return configured
+            # A queue stores the input, which the client may not want.
+            hidden = isinstance(configured, HandOver) and not self._client.wishes.store
+            return Raise() if hidden else configured
         if wish == "local_untrusted":
             return LocalUntrusted()
         return configured if wish == "default" and isinstance(configured, Default) else Raise()

@@ -58,7 +58,7 @@ class Completions:
         try:
             request = read_request(raw, self._route)
         except InputError as error:
-            if not await self._passed_unread(scope, raw, channel):
+            if not await self._passed_unread(scope, raw, channel, key):
                 raise Refused(refusal("invalid_request", str(error))) from None
             return
         cascade = self._service.cascades.get(request.model)
@@ -72,9 +72,9 @@ class Completions:
         if upstream is None:
             known = ", ".join(self._service.cascades)
             raise Refused(refusal("model_not_found", f"there is no model {request.model!r} here; there are: {known}"))
-        await pass_through(self._service, upstream, scope, raw, channel)
+        await pass_through(self._service, upstream, scope, raw, channel, key)
 
-    async def _passed_unread(self, scope: Scope, raw: bytes, channel: HttpChannel) -> bool:
+    async def _passed_unread(self, scope: Scope, raw: bytes, channel: HttpChannel, key: str | None) -> bool:
         """What this gateway cannot read may be for another model, whose endpoint knows better."""
         try:
             model = read_object(raw).get("model")
@@ -85,7 +85,7 @@ class Completions:
         upstream = self._service.passthrough_for(model)
         if upstream is None:
             return False
-        await pass_through(self._service, upstream, scope, raw, channel)
+        await pass_through(self._service, upstream, scope, raw, channel, key)
         return True
 
 

@@ -49,11 +49,14 @@ class Journey(Answering):
             logger.exception("request %s: a mistake in the gateway", self.id)
             self._outcome = self._outcome or self._unfinished(Reason.FAILED)
             self._served, self._status = "error", 500
-            await self._refuse(refusal("internal_error", f"a mistake in the gateway; see its log for {self.id}"))
+            if not self._channel.started:  # else the answer breaks off: it must not look complete
+                await self._refuse(refusal("internal_error", f"a mistake in the gateway; see its log for {self.id}"))
         finally:
-            await self._close()
-            if self._outcome is not None:
-                self._record(self._outcome)
+            try:
+                await self._close()
+            finally:
+                if self._outcome is not None:
+                    self._record(self._outcome)
 
     # ------------------------------------------------------------ enforce: the decision answers
 
@@ -77,7 +80,7 @@ class Journey(Answering):
         if level is LevelName.REMOTE:
             self.service.conversations.answered_remotely(self)
         elif self.mode is Mode.ENFORCE and force is None:
-            self.service.audit(self, outcome)
+            self.service.audit(self, self._outcome)  # a stream's is complete only now
 
     # ------------------------------------------------------------ observe, and remote only: answer as before
 
@@ -85,11 +88,14 @@ class Journey(Answering):
         local: asyncio.Task[Reply] | None = None
         self._appoint_judges()
         await self._channel.waiting()
-        self._skipped = self._why_not_scored() if self.mode is Mode.OBSERVE else not_asked(str(self.mode))
+        observed = self.mode is Mode.OBSERVE
+        self._skipped = self._why_not_scored() if observed else not_asked(str(self.mode))
+        if self._skipped is None and not self.service.may_observe:
+            self._skipped = not_asked("as much is observed already as may be")
         if self._skipped is None:
             local = asyncio.create_task(self._fetch(LevelName.LOCAL))
         try:
-            reply = await self._reply_of(LevelName.REMOTE, 0 if self.request.stream else None)
+            reply = await self._reply_of(LevelName.REMOTE, 0 if self.request.stream else None, further=False)
             self._replies[LevelName.REMOTE] = reply
             failure = reply.output.failures.get(0)
             if failure is None:
@@ -104,6 +110,7 @@ class Journey(Answering):
                 await ended(local)
             raise
         self._total_s = perf_counter() - self._start_s
+        self.service.conversations.answered_remotely(self)
         self.service.background(self._conclude(local))
 
     async def _conclude(self, local: asyncio.Task[Reply] | None) -> None:
@@ -111,6 +118,9 @@ class Journey(Answering):
         try:
             if local is not None:
                 self._replies[LevelName.LOCAL] = await local
+            if self.mode is Mode.OBSERVE:
+                remote = self._replies[LevelName.REMOTE], self.spent[LevelName.REMOTE]
+                await self.cascade.backends[LevelName.REMOTE].look_further(self.request, *remote)
             self._outcome = self._observed()
         except asyncio.CancelledError:
             if local is not None:

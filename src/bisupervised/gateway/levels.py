@@ -19,7 +19,7 @@ import numpy as np
 from bisupervised.calls import failed_output, with_latency
 from bisupervised.cascade import Level
 from bisupervised.errors import BudgetExhausted, InputError, LogError, ModelError, ReplyUnreadable
-from bisupervised.gateway.openai_wire import CompletionRequest, Route, completion_of
+from bisupervised.gateway.openai_wire import LENGTHS, CompletionRequest, Route, completion_of
 from bisupervised.gateway.spending import Payment, Spending
 from bisupervised.gateway.sse import encode
 from bisupervised.gateway.upstream import Attempts, Upstream, UpstreamStream, may_be_charged
@@ -49,6 +49,7 @@ class Reply:
     kind: str = "text"  #: `text`, or why nobody can score it: see `settings.REPLY_KINDS`
     live: LiveReply | None = None  #: the stream that goes on, when only its beginning is here
     error: ModelError | None = None  #: what the call failed with
+    answer: Answer | None = None  #: as it was read, while further calls about it are to be made
 
 
 class Backend(Protocol):
@@ -61,8 +62,14 @@ class Backend(Protocol):
     def streams(self) -> bool:
         """Whether `stream` gives an answer before it is complete."""
 
-    async def whole(self, request: CompletionRequest, id_: str, spending: Spending) -> Reply:
-        """The complete reply; a failed call is a reply too. Raises `BudgetExhausted`."""
+    async def whole(self, request: CompletionRequest, id_: str, spending: Spending, further: bool = True) -> Reply:
+        """The complete reply; a failed call is a reply too. Raises `BudgetExhausted`.
+
+        With `further=False` the calls that more evidence takes are left to `look_further`.
+        """
+
+    async def look_further(self, request: CompletionRequest, reply: Reply, spending: Spending) -> None:
+        """Make them."""
 
     async def stream(self, request: CompletionRequest, spending: Spending, tokens: int) -> Reply:
         """The reply's beginning, with the evidence of its first tokens, and the stream that goes on."""
@@ -77,6 +84,7 @@ class InProcess:
         self.name = level.model.name
         self._model = level.model
         self._inline = level.inline
+        self._cost = level.cost
         self._which = which
         self._later = inspect.iscoroutinefunction(level.model.predict)
         #: It answers in the event loop itself, at once: no client can go away meanwhile.
@@ -84,7 +92,19 @@ class InProcess:
         # Of its own: the loop's pool is the store's, which waits for no model.
         self._threads = ThreadPoolExecutor(thread_name_prefix="bisupervised-model")
 
-    async def whole(self, request: CompletionRequest, id_: str, spending: Spending) -> Reply:
+    async def whole(self, request: CompletionRequest, id_: str, spending: Spending, further: bool = True) -> Reply:
+        if not self._cost:
+            return await self._whole(request, id_)
+        payment = await spending.begin(self._cost)
+        try:
+            return await self._whole(request, id_)
+        finally:
+            payment.settle(self._cost)  # it has worked, whatever came of it
+
+    async def look_further(self, request: CompletionRequest, reply: Reply, spending: Spending) -> None:
+        """There is nothing further to ask."""
+
+    async def _whole(self, request: CompletionRequest, id_: str) -> Reply:
         start = perf_counter()
         inputs = [request.text(self._which)]
         try:
@@ -148,7 +168,9 @@ class OverHttp:
         self._ask_for_evidence(body, request.route)
         if self._max_tokens is not None:
             given = request.max_tokens
-            name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+            name = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
+            for other in LENGTHS:  # one bound, and no other that the endpoint may prefer
+                body.pop(other, None)
             body[name] = self._max_tokens if given is None else min(given, self._max_tokens)
         return body | dict(self.upstream.settings.extra)
 
@@ -180,15 +202,29 @@ class OverHttp:
 
     # ------------------------------------------------------------ whole
 
-    async def whole(self, request: CompletionRequest, id_: str, spending: Spending) -> Reply:
+    async def whole(self, request: CompletionRequest, id_: str, spending: Spending, further: bool = True) -> Reply:
         body = self.body(request, stream=False)
         start = perf_counter()
         try:
             given, answer = await self._post(request.route, encode(body), self.bound(request), spending)
         except ModelError as error:
             return _failed(error, perf_counter() - start)
-        extra = await self._extra_evidence(body, answer, request.route, spending)
+        if not further:
+            none = None if self._extra is None else self._extra.evidence([])
+            reply = self._reply(given, answer, none, perf_counter() - start, spending)
+            reply.answer = answer
+            return reply
+        extra = await self._extra_evidence(body, answer, request, spending)
         return self._reply(given, answer, extra, perf_counter() - start, spending)
+
+    async def look_further(self, request: CompletionRequest, reply: Reply, spending: Spending) -> None:
+        """Make the further calls about a reply that was asked for without them."""
+        if self._extra is None or reply.answer is None:
+            return
+        extra = await self._extra_evidence(self.body(request, stream=False), reply.answer, request, spending)
+        if extra is not None:
+            output = extra.added_to(reply.output, self._label_of)
+            reply.output = replace(output, cost=np.array([spending.cost]))
 
     async def _post(self, route: str, data: bytes, bound: float, spending: Spending) -> tuple[dict[str, Any], Answer]:
         """A reply, tried again where that may help; every attempt is paid for."""
@@ -214,11 +250,12 @@ class OverHttp:
 
     def _cost_of(self, usage: Usage) -> float:
         if self.prices is not None:
-            return self.prices.cost(usage)
+            cost = self.prices.cost(usage)
+            return cost if math.isfinite(cost) else math.nan  # an endpoint may say anything
         return math.nan if self._cost is None else self._cost
 
     async def _extra_evidence(
-        self, body: Mapping[str, Any], answer: Answer, route: Route, spending: Spending
+        self, body: Mapping[str, Any], answer: Answer, request: CompletionRequest, spending: Spending
     ) -> Extra | None:
         """What further calls about an answer say; they are paid for like the first."""
         if self._extra is None:
@@ -226,16 +263,21 @@ class OverHttp:
         if answer.text is None or answer.kind == "tool_call":
             return self._extra.evidence([])  # there is no answer to ask about
         try:
-            bodies = self._extra.bodies(dict(body), answer.text, route)
+            bodies = self._extra.bodies(dict(body), answer.text, request.route)
         except InputError:  # a prompt in tokens, or several: nothing can be asked about it in words
             return self._extra.evidence([])
-        replies = await asyncio.gather(*(self._extra_reply(route, one, spending) for one in bodies))
+        prompt = None if request.prompt_tokens_bound is not None else _LONGEST_PROMPT
+        replies = await asyncio.gather(*(self._extra_reply(request.route, one, spending, prompt) for one in bodies))
         return self._extra.evidence(replies)
 
-    async def _extra_reply(self, route: str, body: dict[str, Any], spending: Spending) -> Any:
+    async def _extra_reply(
+        self, route: str, body: dict[str, Any], spending: Spending, prompt_tokens: int | None
+    ) -> Any:
+        """`prompt_tokens`: the most that the prompt may have; None: no more than its bytes."""
         data = encode(body)
-        given = [body[name] for name in ("max_completion_tokens", "max_tokens") if isinstance(body.get(name), int)]
-        bound = math.nan if self.prices is None else self._bound(len(data), min(given) if given else _LONGEST_ANSWER)
+        given = [body[name] for name in LENGTHS if isinstance(body.get(name), int)]
+        longest = max(given) if given else _LONGEST_ANSWER
+        bound = math.nan if self.prices is None else self._bound(prompt_tokens or len(data), longest)
         if self.prices is None and self._cost is not None:
             bound = self._cost
         try:
@@ -275,6 +317,8 @@ class OverHttp:
         if extra is not None:
             output = extra.added_to(output, self._label_of)
         kind: str = answer.kind if answer.kind in ("tool_call", "refusal") else "text"
+        if answer.choices > 1:  # one of them is judged, and all would be sent
+            kind = "many"
         if kind == "text" and failure is None and self._lacks_logprobs(answer):
             kind = "no_logprobs"
         return Reply(output, body, kind)

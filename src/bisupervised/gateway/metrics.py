@@ -154,6 +154,8 @@ class Metrics:
             self._deferred[(name,)] += 1.0
         if details.extra_remote_calls:
             self._extra_calls[(name,)] += details.extra_remote_calls
+        if 0.0 < details.extra_cost < math.inf:
+            self._cost[name, "remote"] += details.extra_cost
         if details.cost_bound:
             self._bound[(name,)] += details.cost_bound
         self._level(
@@ -190,9 +192,11 @@ class Metrics:
         """A request or a reply that no supervisor can score."""
         self._unscorable[cascade, level, kind] += 1.0
 
-    def audit(self, cascade: str, result: str) -> None:
+    def audit(self, cascade: str, result: str, cost: float) -> None:
         """An audit has ended: `agrees`, `disagrees` or `failed`."""
         self._audits[cascade, result] += 1.0
+        if 0.0 < cost < math.inf:
+            self._cost[cascade, "remote"] += cost
 
     def refused(self, code: str) -> None:
         """A request was not accepted."""

@@ -58,8 +58,6 @@ def checked_mode(value: Any, now: State) -> dict[str, Any]:
         raise InputError(f"mode is {', '.join(Mode)}; not {mode!r}")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
         raise InputError(f"share is a number from 0 to 1 (0.05 for 5 %), not {share!r}")
-    if "share" in value and mode != Mode.ENFORCE:
-        raise InputError(f"share is of the requests to enforce, and the mode is {mode}: give enforce with it")
     if share_by not in ("random", "key"):
         raise InputError(f"share_by is random or key, not {share_by!r}")
     return {"mode": str(mode), "share": float(share), "share_by": share_by}

@@ -17,6 +17,8 @@ Route: TypeAlias = Literal["chat", "completions"]
 
 #: Tokens that the format itself may add to a request's text (roles, separators), for each message.
 _TOKENS_A_MESSAGE: Final = 16
+#: Every field in which a client may bound an answer's length.
+LENGTHS: Final = ("max_completion_tokens", "max_tokens", "n_predict")
 
 
 @dataclass(slots=True)
@@ -34,18 +36,17 @@ class CompletionRequest:
 
     @property
     def many(self) -> int:
-        """How many answers are asked for."""
-        n = self.body.get("n")
-        return n if isinstance(n, int) and n > 1 else 1
+        """How many answers are made at most, each of them paid for: for every prompt, and every candidate."""
+        prompt = self.body.get("prompt")
+        several = isinstance(prompt, list) and not all(isinstance(one, int) for one in prompt)
+        prompts = len(prompt) if isinstance(prompt, list) and several else 1
+        return prompts * max(self.body.get("n") or 1, self.body.get("best_of") or 1)
 
     @property
     def max_tokens(self) -> int | None:
         """The client's own bound on the answer's tokens; None: it gave none."""
-        for name in ("max_completion_tokens", "max_tokens"):
-            value = self.body.get(name)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return max(value, 0)
-        return None
+        given = [value for name in LENGTHS if (value := self.body.get(name)) is not None]
+        return max(given) if given else None  # an endpoint may read any of them
 
     @property
     def prompt_tokens_bound(self) -> int | None:
@@ -86,6 +87,10 @@ def read_request(raw: bytes, route: Route) -> CompletionRequest:
     if options is not None and not isinstance(options, dict):
         raise InputError("`stream_options` is an object")
     kinds = _chat_kinds(body) if route == "chat" else _completions_kinds(body)
+    for name in ("n", "best_of", *LENGTHS):
+        value = body.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise InputError(f"`{name}` is a whole number from 0 on")
     wants = body.get("logprobs")
     return CompletionRequest(
         route=route,
@@ -151,7 +156,7 @@ def _completions_kinds(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _common_kinds(body: Mapping[str, Any]) -> Iterator[str]:
     n = body.get("n")
-    if (isinstance(n, int) and n > 1) or isinstance(body.get("best_of"), int):
+    if n not in (None, 0, 1) or body.get("best_of") not in (None, 0, 1):
         yield "many"
     form = body.get("response_format")
     if isinstance(form, dict) and form.get("type") not in (None, "text"):

@@ -18,9 +18,15 @@ _DROPPED: Final = HOP_BY_HOP - {"content-length"}
 
 
 async def pass_through(
-    service: Service, upstream: PassthroughSettings, scope: Scope, body: bytes, channel: HttpChannel
+    service: Service, upstream: PassthroughSettings, scope: Scope, body: bytes, channel: HttpChannel, key: str | None
 ) -> None:
-    """Send the request to its endpoint, with the endpoint's key in place of the client's, and the reply back."""
+    """Send the request to its endpoint, with the endpoint's key in place of the client's, and the reply back.
+
+    What passes through has no price, so a key with a budget may not use it.
+    """
+    if key in service.capped_keys:
+        message = f"the key {key!r} has a daily budget, and what other models and routes cost is not known here"
+        raise Refused(refusal("missing_scope", message))
     await channel.waiting()
     path = _path_of(scope)
     given = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]]
@@ -33,12 +39,13 @@ async def pass_through(
         )
     except ModelError as error:
         service.metrics.passed_through(upstream.name, 0)
-        raise Refused(refusal_of_failure(None, error.kind, str(error))) from None
+        message = f"the endpoint of {upstream.name!r} failed: {error.kind}"  # not its address
+        raise Refused(refusal_of_failure(None, error.kind, message)) from None
     try:
         service.metrics.passed_through(upstream.name, reply.status)
-        if reply.status == 401 and upstream.api_key is not None:
+        if reply.status in (401, 403) and upstream.api_key is not None:
             # Not the client's key, and what is said about it may quote it.
-            message = f"the endpoint of {upstream.name!r} does not take this gateway's key"
+            message = f"the endpoint of {upstream.name!r} answered {reply.status} to this gateway's key"
             raise Refused(refusal("remote_status", message))
         kept = [(name, value) for name, value in reply.headers if name.decode("latin-1").lower() not in _DROPPED]
         await channel.raw(reply.status, kept, reply.piece)

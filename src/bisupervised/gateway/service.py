@@ -8,11 +8,12 @@ import logging
 import math
 import random
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bisupervised.cascade import Level
 from bisupervised.decision_log import DecisionLog
@@ -46,6 +47,7 @@ from bisupervised.records import Failure, LevelName, ModelOutput, Outcome
 from bisupervised.supervisor import Supervisor
 
 logger = logging.getLogger("bisupervised.gateway")
+T = TypeVar("T")
 
 #: Seconds between two looks for changes that another process made.
 _LOOK_S: Final = 0.5
@@ -110,6 +112,7 @@ class Service:
         self.ledger = ledger
         self.sequences = sequences
         self.keys = Keys(settings.keys)
+        self.capped_keys = {key.name for key in settings.keys if key.daily_budget is not None}
         self.metrics = Metrics()
         self.conversations = Conversations()
         self.tracing = Tracing() if settings.traces else None
@@ -118,6 +121,8 @@ class Service:
         self.board = board
         self._path = path
         self._lost = 0
+        self._board_thread = ThreadPoolExecutor(1, thread_name_prefix="bisupervised-board")
+        self._query_threads = ThreadPoolExecutor(2, thread_name_prefix="bisupervised-queries")
         #: Ids that clients may know already, whose rows are still to be written.
         self.under_way: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -136,7 +141,7 @@ class Service:
     async def open(self) -> None:
         """Take up what the store says of modes and thresholds, and look for changes from now on."""
         await asyncio.to_thread(self._settle_dead)
-        await asyncio.to_thread(self.board.declare)
+        await self._at_board(self.board.declare)
         self._apply()
         self._looking = asyncio.create_task(self._look())
 
@@ -177,6 +182,11 @@ class Service:
         if self.ledger is not None:
             self.ledger.settle_dead()
         self._lost = self.sequences.lost()
+
+    @property
+    def may_observe(self) -> bool:
+        """Whether there is room beside the requests: what is observed must not pile up behind a slow local model."""
+        return len(self._tasks) < self.settings.max_concurrency
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do this beside the requests; `close` waits for it."""
@@ -280,7 +290,8 @@ class Service:
         failure = output.failures.get(0)
         prediction: Any = None if failure is not None else output.predictions[:1].tolist()[0]
         agrees = None if failure is not None else normalised(prediction) == normalised(outcome.answer)
-        self.metrics.audit(cascade.name, "failed" if agrees is None else "agrees" if agrees else "disagrees")
+        result = "failed" if agrees is None else "agrees" if agrees else "disagrees"
+        self.metrics.audit(cascade.name, result, spending.cost)
         store = store and cascade.settings.store_predictions
         error = None if failure is None else str(failure)
         self.log.write_audit(
@@ -298,6 +309,14 @@ class Service:
 
     # ------------------------------------------------------------ modes and thresholds
 
+    async def _at_board(self, function: Callable[..., T], *arguments: Any) -> T:
+        """In a thread of its own: no queue of other work stands before the kill switch."""
+        return await asyncio.get_running_loop().run_in_executor(self._board_thread, function, *arguments)
+
+    async def _figures(self, function: Callable[[], T]) -> T:
+        """A query that may take long, in one of a few threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._query_threads, function)
+
     def _apply(self) -> None:
         for cascade in self.cascades.values():
             cascade.use(self.board.state(cascade.name))
@@ -308,31 +327,31 @@ class Service:
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                if await asyncio.to_thread(self.board.refresh):
+                if await self._at_board(self.board.refresh):
                     self._apply()
                 if monotonic() - settled_at > _SETTLE_S:
                     settled_at = monotonic()
                     await asyncio.to_thread(self._settle_dead)
-            except LogError as error:
+            except Exception as error:  # whatever it is, the next look may be the one for the kill switch
                 if monotonic() - failed_at > 60.0:
                     failed_at = monotonic()
                     logger.warning("cannot look for changes of modes and thresholds: %s", error)
 
     async def change(self, cascade: str, kind: str, value: Any, by: str, note: str = "") -> Change:
         """Change a mode, thresholds or the kill switch, from the next request on. Raises `InputError`."""
-        change = await asyncio.to_thread(self.board.change, cascade, kind, value, by, note)
+        change = await self._at_board(self.board.change, cascade, kind, value, by, note)
         self._apply()
         return change
 
     async def roll_back(self, change_id: int, by: str) -> Change:
         """Undo a change: what held before it holds again, as a change of its own. Raises `InputError`."""
-        change = await asyncio.to_thread(self.board.roll_back, change_id, by)
+        change = await self._at_board(self.board.roll_back, change_id, by)
         self._apply()
         return change
 
     async def changes(self, cascade: str | None, limit: int) -> list[Change]:
         """The newest changes, the latest first."""
-        return await asyncio.to_thread(self.board.history, limit, cascade)
+        return await self._at_board(self.board.history, limit, cascade)
 
     # ------------------------------------------------------------ what was logged
 
@@ -371,11 +390,11 @@ class Service:
 
     async def outcomes(self, **selection: Any) -> Mapping[str, Any]:
         """Outcomes as they are stored, the newest first."""
-        return await asyncio.to_thread(lambda: stored_outcomes(self._path, **selection))
+        return await self._figures(lambda: stored_outcomes(self._path, **selection))
 
     async def stats(self, **selection: Any) -> Mapping[str, Any]:
         """What the log says over a period."""
-        return await asyncio.to_thread(lambda: stored_stats(self._path, **selection))
+        return await self._figures(lambda: stored_stats(self._path, **selection))
 
     # ------------------------------------------------------------ other models
 

@@ -366,6 +366,8 @@ def _rules(section: Section, name: str, rules: Sequence[str], problems: list[str
         if kind not in (*REQUEST_KINDS, *REPLY_KINDS):
             known = ", ".join((*REQUEST_KINDS, *REPLY_KINDS))
             problems.append(f"{section.where}: {name} knows no {kind!r}; there are: {known}")
+        elif kind == "many" and rule == "score":
+            problems.append(f"{section.where}: {name}.many cannot be score: one answer would be judged, and all sent")
         elif rule not in rules:
             problems.append(f"{section.where}: {name}.{kind} is {', '.join(rules)}; not {rule!r}")
     return dict(given)

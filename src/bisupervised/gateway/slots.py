@@ -16,14 +16,17 @@ class Slots:
         self._waiting = 0
         self._most_waiting = waiting
 
-    async def acquire(self) -> None:
-        """Take a slot, waiting in line if need be. Raises `ModelBusy` when the line is full."""
+    async def acquire(self, timeout_s: float) -> None:
+        """Take a slot, waiting in line if need be. Raises `ModelBusy` when the line is full, or too slow."""
         if self._free.locked():
             if self._waiting >= self._most_waiting:
                 raise ModelBusy(f"{self._name}: as many calls run and wait as may (max_concurrency, max_waiting)")
             self._waiting += 1
             try:
-                await self._free.acquire()
+                async with asyncio.timeout(timeout_s):
+                    await self._free.acquire()
+            except TimeoutError:
+                raise ModelBusy(f"{self._name}: no call ended within {timeout_s:g} s (max_concurrency)") from None
             finally:
                 self._waiting -= 1
         else:

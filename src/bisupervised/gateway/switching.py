@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,8 @@ from bisupervised.decision_log.changes import Change, Changes
 from bisupervised.errors import InputError
 from bisupervised.gateway.modes import State, checked_mode, checked_thresholds, thresholds_value
 from bisupervised.gateway.settings import Mode
+
+logger = logging.getLogger("bisupervised.gateway")
 
 #: The "cascade" of a change that is for all of them.
 EVERYWHERE: Final = "*"
@@ -26,6 +30,7 @@ class Switchboard:
         self._declared = dict(declared)
         self._states = dict(declared)
         self._seen = -1
+        self._lock = threading.Lock()
         self.kill_switch = False
 
     @property
@@ -54,15 +59,25 @@ class Switchboard:
 
     def refresh(self) -> bool:
         """Take up what has changed in the store; whether anything has."""
-        newest = self._changes.newest()
-        if newest == self._seen:
-            return False
-        everywhere = self._changes.current(EVERYWHERE)
-        self.kill_switch = "kill_switch" in everywhere and bool(everywhere["kill_switch"].value["on"])
-        for name, declared in self._declared.items():
-            self._states[name] = _state_of(self._changes.current(name), declared, self.kill_switch)
-        self._seen = newest
-        return True
+        with self._lock:
+            newest = self._changes.newest()
+            if newest == self._seen:
+                return False
+            everywhere = self._changes.current(EVERYWHERE)
+            self.kill_switch = "kill_switch" in everywhere and bool(everywhere["kill_switch"].value["on"])
+            for name, declared in self._declared.items():
+                self._states[name] = self._taken_up(name, declared)
+            self._seen = newest
+            return True
+
+    def _taken_up(self, name: str, declared: State) -> State:
+        """A cascade's state; where a newer version wrote what this one cannot read, the last one, but for the kill
+        switch."""
+        try:
+            return _state_of(self._changes.current(name), declared, self.kill_switch)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.warning("a change of %s cannot be read, and what held before holds on: %s", name, error)
+            return replace(self._states[name], kill_switch=self.kill_switch)
 
     def change(self, cascade: str, kind: str, value: Any, by: str, note: str = "") -> Change:
         """Make a change, which holds from now on. Raises `InputError`."""

@@ -118,7 +118,7 @@ class Upstream:
 
     async def post(self, route: str, data: bytes) -> dict[str, Any]:
         """One attempt at a whole reply: the JSON object. Raises a `ModelError`."""
-        await self._slots.acquire()
+        await self._slots.acquire(self.settings.timeout_s)
         try:
             self.breaker.enter()
             error: BaseException | None = None
@@ -146,7 +146,7 @@ class Upstream:
 
     async def open_stream(self, route: str, data: bytes) -> UpstreamStream:
         """One attempt at a stream. Raises a `ModelError`. The stream must be closed."""
-        await self._slots.acquire()
+        await self._slots.acquire(self.settings.timeout_s)
         try:
             self.breaker.enter()
             try:

@@ -75,6 +75,7 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     problem: str | None = None
     kind: ReplyKind = "text"
+    choices: int = 1  #: how many the reply holds; the first one is read
     finish_reason: str | None = None  #: as the server says it: `stop`, `length`, `tool_calls`, `content_filter`, …
 
     @property
@@ -109,7 +110,7 @@ def read_answer(reply: Any) -> Answer:
     """
     usage = read_usage(reply)
     try:
-        choice = reply["choices"][0]
+        choice, choices = reply["choices"][0], len(reply["choices"])
         tokens = read_tokens(choice.get("logprobs"))
         text, kind = _text(choice), _kind(choice)
         reason = choice.get("finish_reason")
@@ -120,9 +121,10 @@ def read_answer(reply: Any) -> Answer:
         return Answer(None, usage=usage, problem=problem, kind="unreadable")
     reason = reason if isinstance(reason, str) else None
     if text is not None:
-        return Answer(text, tokens, usage, kind="tool_call" if kind == "tool_call" else "text", finish_reason=reason)
+        kind = "tool_call" if kind == "tool_call" else "text"
+        return Answer(text, tokens, usage, kind=kind, choices=choices, finish_reason=reason)
     problem = f"{_WITHOUT_TEXT[kind]} (finish_reason: {str(reason)[:40]})"
-    return Answer(None, tokens, usage, problem, kind, reason)
+    return Answer(None, tokens, usage, problem, kind, choices, reason)
 
 
 _WITHOUT_TEXT: Mapping[str, str] = {
