@@ -333,6 +333,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_mode_shows_what_holds(upstream: FaultyUpstream, tmp_path: Path) -> None:
     large = endpoint(upstream.base_url, "large")
     path = written(tmp_path, cascade(in_process(), large), cascade(in_process(), large, "another", mode="observe"))
+    DecisionLog(tmp_path / "decisions.db").close()
     shown = json.loads(cli("mode", path, "--json").stdout)
     assert {name: one["mode"] for name, one in shown["cascades"].items()} == {
         "assistant": "enforce",
@@ -350,6 +351,7 @@ def test_mode_shows_what_holds(upstream: FaultyUpstream, tmp_path: Path) -> None
 def test_mode_needs_no_secret(upstream: FaultyUpstream, tmp_path: Path) -> None:
     large = endpoint(upstream.base_url, "large", api_key="${REMOTE_API_KEY}")
     path = written(tmp_path, cascade(in_process(), large))
+    DecisionLog(tmp_path / "decisions.db").close()
     done = cli("mode", path, "--json")
     assert done.returncode == 0
     assert SECRET not in done.stdout

@@ -89,6 +89,8 @@ def read_request(raw: bytes, route: Route) -> CompletionRequest:
     kinds = _chat_kinds(body) if route == "chat" else _completions_kinds(body)
     for name in ("n", "best_of", *LENGTHS):
         value = body.get(name)
+        if isinstance(value, float) and value.is_integer() and value < 2**53:
+            value = body[name] = int(value)  # 72.0 is a whole number in JSON Schema
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
             raise InputError(f"`{name}` is a whole number from 0 on")
     wants = body.get("logprobs")
