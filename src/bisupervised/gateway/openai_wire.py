@@ -86,13 +86,13 @@ def read_request(raw: bytes, route: Route) -> CompletionRequest:
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise InputError("`stream_options` is an object")
-    kinds = _chat_kinds(body) if route == "chat" else _completions_kinds(body)
     for name in ("n", "best_of", *LENGTHS):
         value = body.get(name)
         if isinstance(value, float) and value.is_integer() and value < 2**53:
             value = body[name] = int(value)  # 72.0 is a whole number in JSON Schema
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
             raise InputError(f"`{name}` is a whole number from 0 on")
+    kinds = _chat_kinds(body) if route == "chat" else _completions_kinds(body)
     wants = body.get("logprobs")
     return CompletionRequest(
         route=route,
