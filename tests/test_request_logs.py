@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisupervised.errors import InputError, TableError
+from bisupervised.models.openai_request import kinds_of, route_of
 from bisupervised.request_logs import LoggedRequest, RequestLog, read_request_log
 from bisupervised.request_logs.replies import read_reply
-from bisupervised.request_logs.requests import kinds_of, route_of
 from bisupervised.request_logs.rows import unix_seconds
 
 ASKED = [{"role": "system", "content": "Yes or no?"}, {"role": "user", "content": "Is it good?"}]
@@ -318,10 +318,10 @@ BAD_ROWS = [
     ('{"messages": []}', "no list of {role, content}"),
     ('{"messages": "hello"}', "no list of {role, content}"),
     ('{"messages": "[{bad", "answer": "x"}', "no JSON; write a list"),
-    ('{"request": {"messages": [{"content": "no role"}]}}', "message 0 is no object with a role"),
-    ('{"request": {"messages": [{"role": "user", "content": 5}]}}', "content of its message 0 is int"),
-    ('{"request": {"messages": [{"role": "user", "content": ["x"]}]}}', "has no type"),
-    ('{"request": {"prompt": ""}}', "its prompt is empty"),
+    ('{"request": {"messages": [{"content": "no role"}]}}', "`messages[0]` is an object with a `role`"),
+    ('{"request": {"messages": [{"role": "user", "content": 5}]}}', "content` is "),
+    ('{"request": {"messages": [{"role": "user", "content": ["x"]}]}}', "parts of `messages[0].content` are obj"),
+    ('{"request": {"prompt": ""}}', "`prompt` is text"),
     ('{"input": "a", "answer": "b", "cost": "cheap"}', "cost is 'cheap'; write a number from 0 on"),
     ('{"input": "a", "answer": "b", "cost": -1}', "cost is '-1'"),
     ('{"input": "a", "answer": "b", "prompt_tokens": true}', "prompt_tokens is 'True'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bisupervised.report.placement import Box, Surroundings, place_labels
@@ -16,6 +16,7 @@ def overlaps(a: Box, b: Box) -> bool:
 
 
 @given(st.lists(st.tuples(st.floats(0, 600), st.floats(0, 400)), min_size=1, max_size=4))
+@example([(76.0, 11.0), (0.0, 0.0), (0.0, 0.0)])
 def test_a_few_labels_stay_in_the_frame_and_apart(anchors: list[tuple[float, float]]) -> None:
     around = Surroundings(FRAME, np.array(anchors))
     boxes = place_labels(anchors, [(80.0, 14.0)] * len(anchors), around)

@@ -11,11 +11,12 @@ from bisupervised.errors import InputError
 from bisupervised.gateway.access import authorised
 from bisupervised.gateway.asking import Wishes
 from bisupervised.gateway.http import ClientGone, HttpChannel, Receive, Scope, Send, header, read_body
-from bisupervised.gateway.openai_wire import Route, read_object, read_request
+from bisupervised.gateway.openai_wire import read_object, read_request
 from bisupervised.gateway.passthrough import pass_through
 from bisupervised.gateway.refusals import refusal
 from bisupervised.gateway.service import Refused, Service
 from bisupervised.gateway.settings import Scope as KeyScope
+from bisupervised.models.openai_request import Route
 from bisupervised.records import LevelName
 
 _JSON: Final = (b"content-type", b"application/json")

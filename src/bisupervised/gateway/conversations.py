@@ -8,7 +8,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from bisupervised.gateway.openai_wire import content_text, conversation_of
+from bisupervised.gateway.openai_wire import conversation_of
+from bisupervised.models.openai_request import content_text
 from bisupervised.records import LevelName
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import numpy as np
 
 from bisupervised.config import Configured
 from bisupervised.gateway.building import endpoint_of
-from bisupervised.gateway.openai_wire import Route, read_request
+from bisupervised.gateway.openai_wire import read_request
 from bisupervised.gateway.spending import Spending
 from bisupervised.gateway.sse import encode
 from bisupervised.gateway.upstream import Pool
+from bisupervised.models.openai_request import Route
 from bisupervised.records import Failure, LevelName, ModelOutput
 
 

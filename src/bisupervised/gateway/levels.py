@@ -19,12 +19,13 @@ import numpy as np
 from bisupervised.calls import failed_output, with_latency
 from bisupervised.cascade import Level
 from bisupervised.errors import BudgetExhausted, InputError, LogError, ModelError, ReplyUnreadable
-from bisupervised.gateway.openai_wire import LENGTHS, CompletionRequest, Route, completion_of
+from bisupervised.gateway.openai_wire import LENGTHS, CompletionRequest, completion_of
 from bisupervised.gateway.spending import Payment, Spending
 from bisupervised.gateway.sse import encode
 from bisupervised.gateway.upstream import Attempts, Upstream, UpstreamStream, may_be_charged
 from bisupervised.models.extra_calls import NOT_CHARGED, Extra, ExtraCalls
 from bisupervised.models.openai_reply import Answer, Prices, Usage, read_answer
+from bisupervised.models.openai_request import Route
 from bisupervised.models.openai_stream import StreamedAnswer
 from bisupervised.models.outputs import as_column
 from bisupervised.quantifiers import Quantifier

@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from bisupervised.errors import InputError
 from bisupervised.gateway.sse import encode
-
-Route: TypeAlias = Literal["chat", "completions"]
+from bisupervised.models.openai_request import Route, content_text, input_of, kinds_of
 
 #: Tokens that the format itself may add to a request's text (roles, separators), for each message.
 _TOKENS_A_MESSAGE: Final = 16
@@ -58,20 +57,8 @@ class CompletionRequest:
         return self.size + _TOKENS_A_MESSAGE * (1 + (len(messages) if isinstance(messages, list) else 0))
 
     def text(self, which: str) -> Any:
-        """What an in-process model is given: the last user message's text (`last_message`), all messages, or the
-        body."""
-        if which == "body":
-            return self.body
-        if self.route == "completions":
-            prompt = self.body["prompt"]
-            return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
-        messages: list[Any] = self.body["messages"]
-        if which == "messages":
-            return messages
-        for message in reversed(messages):
-            if message.get("role") == "user":
-                return content_text(message.get("content"))
-        return content_text(messages[-1].get("content"))
+        """What an in-process model is given, see `input_of`."""
+        return input_of(self.body, self.route, which)
 
 
 def read_request(raw: bytes, route: Route) -> CompletionRequest:
@@ -92,7 +79,6 @@ def read_request(raw: bytes, route: Route) -> CompletionRequest:
             value = body[name] = int(value)  # 72.0 is a whole number in JSON Schema
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
             raise InputError(f"`{name}` is a whole number from 0 on")
-    kinds = _chat_kinds(body) if route == "chat" else _completions_kinds(body)
     wants = body.get("logprobs")
     return CompletionRequest(
         route=route,
@@ -102,7 +88,7 @@ def read_request(raw: bytes, route: Route) -> CompletionRequest:
         stream=bool(stream),
         include_usage=bool(options and options.get("include_usage")),
         wants_logprobs=wants is True or (route == "completions" and isinstance(wants, int)),
-        kinds=kinds,
+        kinds=kinds_of(body, route),
     )
 
 
@@ -115,64 +101,6 @@ def read_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InputError(f"the body is a JSON object, not {type(body).__name__}")
     return body
-
-
-def _chat_kinds(body: Mapping[str, Any]) -> tuple[str, ...]:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InputError("`messages` is a list of at least one message")
-    kinds: list[str] = []
-    for number, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise InputError(f"`messages[{number}]` is an object with a `role`")
-        content = message.get("content")
-        if isinstance(content, list):
-            kinds += _part_kinds(content, number)
-        elif content is not None and not isinstance(content, str):
-            raise InputError(f"`messages[{number}].content` is text, or a list of parts")
-    if body.get("tools") or body.get("functions"):
-        kinds.append("tools")
-    return tuple(dict.fromkeys([*kinds, *_common_kinds(body)]))
-
-
-def _part_kinds(content: list[Any], number: int) -> Iterator[str]:
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(kind, str):
-            raise InputError(f"the parts of `messages[{number}].content` are objects with a `type`")
-        if kind == "text" and not isinstance(part.get("text"), str):
-            raise InputError(f"a text part of `messages[{number}].content` has its text in `text`")
-        if kind == "input_audio":
-            yield "audio"
-        elif kind not in ("text", "refusal"):
-            yield "image"  # images, files, and whatever else comes to be
-
-
-def _completions_kinds(body: Mapping[str, Any]) -> tuple[str, ...]:
-    prompt = body.get("prompt")
-    if not isinstance(prompt, str | list) or not prompt:
-        raise InputError("`prompt` is text")
-    several = isinstance(prompt, list) and len(prompt) > 1
-    return tuple(dict.fromkeys([*(["many"] if several else []), *_common_kinds(body)]))
-
-
-def _common_kinds(body: Mapping[str, Any]) -> Iterator[str]:
-    n = body.get("n")
-    if n not in (None, 0, 1) or body.get("best_of") not in (None, 0, 1):
-        yield "many"
-    form = body.get("response_format")
-    if isinstance(form, dict) and form.get("type") not in (None, "text"):
-        yield "json_mode"
-
-
-def content_text(content: Any) -> str:
-    """The text of a message's content, its parts joined."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
-    return "".join(text for text in parts if isinstance(text, str))
 
 
 # ---------------------------------------------------------------- replies

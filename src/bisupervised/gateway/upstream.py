@@ -106,8 +106,6 @@ class Upstream:
         headers = [(name, value) for name, value in {**common, **key, **settings.headers}.items()]
         secrets = [settings.api_key, *settings.headers.values()]
         self._secrets = [secret.encode() for secret in secrets if secret and len(secret) >= _LEAST_SECRET]
-        secrets = [settings.api_key, *settings.headers.values()]
-        self._secrets = [secret.encode() for secret in secrets if secret and len(secret) >= _LEAST_SECRET]
         path = _path_of(settings.base_url)
         self._heads = {
             route: self._endpoint.head("POST", f"{path}/{rest}", headers)

@@ -52,6 +52,7 @@ def place_labels(
 
 
 _GAPS = (9.0, 18.0, 30.0, 46.0, 66.0, 90.0)
+_HIDDEN = 100.0  # what a hidden point costs: more than the farthest place, so that a free one always wins
 _DIRECTIONS = tuple(math.radians(degrees) for degrees in range(0, 360, 15))
 
 
@@ -72,7 +73,7 @@ def _cost(box: Box, gap: float, around: Surroundings, taken: Sequence[Box]) -> f
     overlap = sum(_shared_area(wide, other) for other in taken)
     x, y = around.points[:, 0], around.points[:, 1]
     hidden = np.count_nonzero((x >= wide.left) & (x <= wide.right) & (y >= wide.bottom) & (y <= wide.top))
-    return _outside(box, around.bounds) * 1e4 + overlap * 1e2 + float(hidden) * 20.0 + gap
+    return _outside(box, around.bounds) * 1e4 + overlap * 1e2 + float(hidden) * _HIDDEN + gap
 
 
 def _shared_area(one: Box, other: Box) -> float:

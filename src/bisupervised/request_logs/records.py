@@ -8,9 +8,10 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from bisupervised.models.openai_reply import Usage
+from bisupervised.models.openai_request import Route, input_of
 
 NAN: Final = math.nan
 
@@ -37,7 +38,7 @@ class LoggedRequest:
 
     id: str
     row: int  #: of the file; a line for JSON lines, 2 for the first row under the column names of a CSV
-    route: Literal["chat", "completions"]
+    route: Route
     body: Mapping[str, Any]  #: as it was sent: `messages` or `prompt`, and the client's settings; empty if not stored
     answer: str | None  #: None: there is none to compare with, see `unscorable`
     unscorable: tuple[str, ...] = ()  #: keys of `REASONS`
@@ -49,20 +50,8 @@ class LoggedRequest:
     time: float = NAN  #: Unix seconds
 
     def text(self, which: str) -> Any:
-        """What a model is given: the last user message's text (`last_message`), all `messages` (of a text
-        completion: its prompt), or the whole `body`. As in the gateway."""
-        if which == "body":
-            return self.body
-        if self.route == "completions":
-            prompt = self.body["prompt"]
-            return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
-        messages: list[Any] = self.body["messages"]
-        if which == "messages":
-            return messages
-        for message in reversed(messages):
-            if message.get("role") == "user":
-                return content_text(message.get("content"))
-        return content_text(messages[-1].get("content"))
+        """What an in-process model is given, see `input_of`: as in the gateway."""
+        return input_of(self.body, self.route, which)
 
     @property
     def input_hash(self) -> str:
@@ -111,13 +100,3 @@ class RequestLog:
         """How many requests ask exactly what an earlier one asked."""
         counts = Counter(request.input_hash for request in self.requests if request.body)
         return sum(count - 1 for count in counts.values())
-
-
-def content_text(content: Any) -> str:
-    """The text of a message's content, its parts joined."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = [part for part in content if isinstance(part, Mapping) and part.get("type") in ("text", "output_text")]
-    return "".join(str(part.get("text", "")) for part in parts)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bisupervised.errors import InputError
 from bisupervised.models.openai_reply import Usage, read_answer, read_usage
-from bisupervised.request_logs.records import content_text
+from bisupervised.models.openai_request import content_text
 
 #: Kinds of an answer's parts by which a model calls a tool.
 _TOOL_PARTS: Final = frozenset({"tool_use", "tool_call", "function_call"})

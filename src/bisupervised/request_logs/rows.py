@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from bisupervised.errors import InputError
 from bisupervised.models.openai_reply import Usage
+from bisupervised.models.openai_request import kinds_of, route_of
 from bisupervised.request_logs.records import NAN, LoggedRequest
 from bisupervised.request_logs.replies import LoggedReply, json_object, read_reply
-from bisupervised.request_logs.requests import kinds_of, route_of
 from bisupervised.table import is_missing
 
 #: What the columns of a log are usually called, the likeliest first. `--columns OURS=YOURS` names others.
