@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bisupervised.errors import EvidenceError
-from bisupervised.probability_calibration import IsotonicCalibration, TemperatureScaling, calibration_from_dict
+from bisupervised.probability_calibration import (
+    BetaCalibration,
+    IsotonicCalibration,
+    TemperatureScaling,
+    VennAbers,
+    calibration_from_dict,
+)
 
 NAN = float("nan")
 
@@ -169,10 +176,177 @@ def test_correctness_may_be_truth_values():
     assert calibration(np.array([0.1, 0.2])).tolist() == [0.0, 1.0]
 
 
-@given(ROWS)
+# ---------------------------------------------------------------- beta
+
+UNIT_ROWS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.5, 1.0]) | st.floats(0, 1), st.booleans()), min_size=1, max_size=40
+)
+
+
+def drawn(n: int, a: float, b: float, c: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences whose frequencies of being right are those of a beta calibration with these parameters."""
+    rng = np.random.default_rng(seed)
+    confidences = rng.random(n)
+    return confidences, rng.random(n) < BetaCalibration(a, b, c)(confidences)
+
+
+@pytest.mark.parametrize("wanted", [(1.0, 1.0, 0.0), (0.4, 2.5, 0.7), (2.0, 0.5, -1.0), (3.0, 3.0, 0.0)])
+def test_beta_calibration_finds_the_curve_that_the_data_were_made_with(wanted):
+    confidences, correct = drawn(100_000, *wanted)
+    fitted = BetaCalibration.fit(confidences, correct)
+    assert (fitted.a, fitted.b, fitted.c) == pytest.approx(wanted, rel=0.1, abs=0.15)
+    grid = np.linspace(0.01, 0.99, 50)
+    np.testing.assert_allclose(fitted(grid), BetaCalibration(*wanted)(grid), atol=0.015)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_with_a_and_b_1_and_c_0_nothing_changes(confidences):
+    given_so = np.array(confidences)
+    np.testing.assert_allclose(BetaCalibration(1.0, 1.0, 0.0)(given_so), given_so, atol=1e-11)
+
+
+@given(UNIT_ROWS)
+def test_beta_calibration_keeps_the_order_and_stays_within_0_and_1(rows):
+    x, y = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    fitted = BetaCalibration.fit(x, y)
+    assert fitted.a >= 0.0
+    assert fitted.b >= 0.0
+    calibrated = fitted(np.linspace(0, 1, 101))
+    assert (np.diff(calibrated) >= 0.0).all()
+    assert ((calibrated >= 0.0) & (calibrated <= 1.0)).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(UNIT_ROWS)
+def test_no_other_curve_with_the_signs_of_beta_calibration_is_likelier(rows):
+    x, y = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    best = BetaCalibration.fit(x, y)
+
+    def loss(a: float, b: float, c: float) -> float:
+        s = np.clip(x, 1e-12, 1 - 1e-12)
+        z = a * np.log(s) - b * np.log(1 - s) + c
+        penalty = 1e-4 * ((a - 1) ** 2 * (best.a > 0) + (b - 1) ** 2 * (best.b > 0) + c**2)
+        return float(np.sum(np.logaddexp(0, z) - y * z)) + penalty
+
+    least = loss(best.a, best.b, best.c)
+    for da, db, dc in np.random.default_rng(0).normal(size=(30, 3)) * 0.1:
+        a = best.a + da if best.a > 0.0 else 0.0
+        b = best.b + db if best.b > 0.0 else 0.0
+        assert least <= loss(a, b, best.c + dc) + 1e-6
+
+
+def test_where_right_and_wrong_do_not_overlap_the_curve_is_steep_and_finite():
+    fitted = BetaCalibration.fit(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1]))
+    assert fitted(np.array([0.2]))[0] < 0.05
+    assert fitted(np.array([0.8]))[0] > 0.95
+    assert fitted.a < 1e4
+
+
+def test_confidences_that_point_the_wrong_way_are_made_equal_and_not_turned_round():
+    confidences, correct = drawn(2000, 2.0, 2.0, 0.0)
+    fitted = BetaCalibration.fit(confidences, ~correct)
+    assert (fitted.a, fitted.b) == (0.0, 0.0)
+    np.testing.assert_allclose(fitted(np.array([0.1, 0.9])), (~correct).mean(), atol=1e-3)
+
+
+def test_certain_confidences_and_nan_do_no_harm():
+    fitted = BetaCalibration.fit(np.array([0.0, 1.0, 1.0, 0.5, NAN, 0.3]), np.array([0.0, 1.0, 0.0, 1.0, 1.0, NAN]))
+    calibrated = fitted(np.array([0.0, NAN, 1.0]))
+    assert np.isnan(calibrated).tolist() == [False, True, False]
+    assert fitted(np.empty(0)).shape == (0,)
+    with pytest.raises(EvidenceError, match="at least one row"):
+        BetaCalibration.fit(np.array([NAN, 0.5]), np.array([1.0, NAN]))
+
+
+@pytest.mark.parametrize("wrong", [[-0.5, 0.5], [0.5, 1.5], [-2.0, NAN]])
+def test_beta_calibration_refuses_what_is_no_share_and_says_what_to_use(wrong):
+    with pytest.raises(EvidenceError, match="use isotonic or Venn-ABERS"):
+        BetaCalibration.fit(np.array(wrong), np.array([1.0, 0.0]))
+    with pytest.raises(EvidenceError, match="use isotonic or Venn-ABERS"):
+        BetaCalibration(1.0, 1.0, 0.0)(np.array(wrong))
+
+
+@pytest.mark.parametrize("values", [(-1.0, 1.0, 0.0), (1.0, NAN, 0.0), (1.0, 1.0, float("inf"))])
+def test_beta_parameters_that_would_turn_the_order_round_are_refused(values):
+    with pytest.raises(EvidenceError, match="from 0 on"):
+        BetaCalibration(*values)
+
+
+# ---------------------------------------------------------------- Venn-ABERS
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.5, 0.5, 1.0, 2.0, 3.0]), st.booleans()), min_size=1, max_size=14),
+    st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 9.0]), min_size=1, max_size=11),
+)
+def test_venn_abers_is_an_isotonic_fit_with_each_label_for_each_confidence(rows, queried):
+    x, y = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    p0, p1 = VennAbers.fit(x, y).interval(np.array(queried))
+    for label, estimates in ((0.0, p0), (1.0, p1)):
+        for confidence, estimate in zip(queried, estimates, strict=True):
+            isotonic = IsotonicCalibration.fit(np.append(x, confidence), np.append(y, label))
+            assert estimate == pytest.approx(isotonic(np.array([confidence]))[0], abs=1e-12)
+
+
+@given(st.lists(st.tuples(SCORES, st.booleans()), min_size=1, max_size=40), st.lists(SCORES, min_size=2, max_size=20))
+def test_venn_abers_is_monotone_and_its_estimate_lies_in_its_interval(rows, new):
+    x, y = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    fitted = VennAbers.fit(x, y)
+    queried = np.sort(np.array(new))
+    p0, p1 = fitted.interval(queried)
+    calibrated = fitted(queried)
+    assert (p0 <= calibrated + 1e-12).all()
+    assert (calibrated <= p1 + 1e-12).all()
+    for values in (p0, p1, calibrated):
+        assert (np.diff(values) >= -1e-12).all()
+        assert ((values >= 0.0) & (values <= 1.0)).all()
+
+
+def test_a_venn_abers_interval_is_narrow_with_many_rows_and_wide_with_few():
+    widths = []
+    for n in (10, 100, 10_000):
+        confidences, correct = drawn(n, 1.0, 1.0, 0.0)
+        p0, p1 = VennAbers.fit(confidences, correct).interval(np.linspace(0.2, 0.8, 50))
+        widths.append(float((p1 - p0).mean()))
+    assert widths[0] > 2 * widths[1] > 8 * widths[2]
+    p0, p1 = VennAbers.fit(np.array([0.5]), np.array([1.0])).interval(np.array([0.1, 0.5, 0.9]))
+    np.testing.assert_array_equal([p0, p1], [[0.0, 0.5, 0.5], [1.0, 1.0, 1.0]])
+
+
+def test_one_of_the_two_venn_abers_estimates_is_calibrated_whatever_the_data_are():
+    """The theorem: with the estimate of the true label chosen, its mean is the frequency of being right."""
+    rng = np.random.default_rng(0)
+    chosen, right = [], []
+    for _ in range(2000):
+        confidences = rng.random(15) ** 3
+        correct = rng.random(15) < np.sin(3 * confidences) ** 2
+        p0, p1 = VennAbers.fit(confidences[1:], correct[1:]).interval(confidences[:1])
+        chosen.append(float(p1[0] if correct[0] else p0[0]))
+        right.append(bool(correct[0]))
+    difference = np.array(chosen) - right
+    assert abs(difference.mean()) < 3 * difference.std() / math.sqrt(2000)
+
+
+def test_venn_abers_leaves_out_nan_and_refuses_graded_labels():
+    fitted = VennAbers.fit(np.array([0.2, NAN, 0.8, 0.5]), np.array([0.0, 1.0, 1.0, NAN]))
+    assert fitted.starts.tolist() == [0.2, 0.8]
+    assert np.isnan(fitted(np.array([NAN, 0.5]))).tolist() == [True, False]
+    assert fitted(np.empty(0)).shape == (0,)
+    with pytest.raises(EvidenceError, match="right or wrong"):
+        VennAbers.fit(np.array([0.2, 0.3]), np.array([0.5, 1.0]))
+    with pytest.raises(EvidenceError, match="at least one row"):
+        VennAbers.fit(np.empty(0), np.empty(0))
+
+
+# ---------------------------------------------------------------- files
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1), st.booleans()), min_size=1))
 def test_calibrations_come_back_from_json(rows):
-    x, y = (np.array(column) for column in zip(*rows, strict=True))
-    for calibration in (IsotonicCalibration.fit(x, y), TemperatureScaling(1.0 + abs(float(x[0])))):
+    x, y = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    temperature = TemperatureScaling(1.0 + abs(float(x[0])))
+    for calibration in (*(kind.fit(x, y) for kind in (IsotonicCalibration, BetaCalibration, VennAbers)), temperature):
         text = json.dumps(calibration.to_dict(), allow_nan=False)
         back = calibration_from_dict(json.loads(text))
         assert type(back) is type(calibration)
@@ -181,7 +355,17 @@ def test_calibrations_come_back_from_json(rows):
         assert back(queried).tolist() == calibration(queried).tolist()
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_a_confidence_alone_is_calibrated_as_in_a_batch(confidences):
+    x, y = drawn(200, 0.5, 2.0, 0.1)
+    queried = np.array(confidences)
+    for kind in (IsotonicCalibration, BetaCalibration, VennAbers):
+        calibration = kind.fit(x, y)
+        together = calibration(queried)
+        assert [calibration(queried[row : row + 1])[0] for row in range(len(queried))] == together.tolist()
+
+
 @pytest.mark.parametrize("values", [{}, {"method": "platt"}, {"method": None}])
 def test_an_unknown_method_is_refused_with_the_known_ones(values):
-    with pytest.raises(EvidenceError, match="temperature, isotonic"):
+    with pytest.raises(EvidenceError, match="temperature, isotonic, beta, venn_abers"):
         calibration_from_dict(values)

@@ -38,8 +38,13 @@ def full_output(n: int = 4) -> ModelOutput:
         predictions=np.array([f"p{row}" for row in rows]),
         probabilities=np.stack([rows / 10, 1 - rows / 10], axis=1),
         classes=np.array(["a", "b"]),
+        logits=np.stack([rows, -rows], axis=1).astype(np.float32),
+        features=(rows[:, None] * np.array([1.0, 2.0, 3.0])).astype(np.float32),
+        sampled_probabilities=np.stack([np.stack([rows / 10, 1 - rows / 10], axis=1)] * 5, axis=1),
         token_logprobs=[np.full(row, -0.5) for row in rows],
+        token_alternatives=[np.full((row, 2), -0.5 - row) for row in rows],
         top_logprobs=[{f"t{row}": -0.1} for row in rows],
+        texts=[f"reply {row}" for row in rows],
         confidences=rows / 10,
         samples=[[f"s{row}", None] for row in rows],
         sample_logprobs=[np.array([-1.0 - row, NAN]) for row in rows],
@@ -98,7 +103,15 @@ def test_what_a_failed_call_lacks_is_not_known_in_the_joined_output():
     assert joined.probabilities.shape == (6, 2)
     assert np.isnan(joined.probabilities[[0, 1, 4, 5]]).all()
     assert joined.latency_s.tolist() == [0.25, 0.25, 0.0, 0.01, 0.25, 0.25]
+    assert joined.logits.shape == (6, 2)
+    assert joined.features.shape == (6, 3)
+    assert joined.sampled_probabilities.shape == (6, 5, 2)
+    for column in (joined.logits, joined.features, joined.sampled_probabilities):
+        assert np.isnan(column).reshape(6, -1).all(axis=1).tolist() == [True, True, False, False, True, True]
+    assert joined.features.dtype == np.float32, "what is missing does not double the memory of what is there"
+    assert joined.texts == [None, None, "reply 0", "reply 1", None, None]
     assert [len(row) for row in joined.token_logprobs] == [0, 0, 0, 1, 0, 0]
+    assert [row.shape for row in joined.token_alternatives] == [(0, 0), (0, 0), (0, 2), (1, 2), (0, 0), (0, 0)]
     assert [dict(row) for row in joined.top_logprobs] == [{}, {}, {"t0": -0.1}, {"t1": -0.1}, {}, {}]
     assert [list(row) for row in joined.samples] == [[], [], ["s0", None], ["s1", None], [], []]
     assert [len(row) for row in joined.sample_logprobs] == [0, 0, 2, 2, 0, 0]
@@ -138,6 +151,39 @@ def test_parts_with_other_classes_are_not_joined():
     for wrong in (part(["b", "a"], [0.1, 0.9]), part(["a", "b", "c"], [0.1, 0.8, 0.1])):
         with pytest.raises(ValueError, match="different classes"):
             concatenate_outputs([part(["a", "b"], [0.5, 0.5]), wrong])
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("features", (1, 3), (2, 4)),
+        ("logits", (1, 3), (2, 4)),
+        ("sampled_probabilities", (1, 5, 3), (2, 5, 4)),
+        ("sampled_probabilities", (1, 5, 3), (2, 6, 3)),
+    ],
+)
+def test_parts_of_different_shapes_are_not_joined(name, one, other):
+    parts = [ModelOutput(np.zeros(shape[0]), **{name: np.zeros(shape)}) for shape in (one, other)]
+    with pytest.raises(ValueError, match="the parts of one model output have"):
+        concatenate_outputs(parts)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_part_without_rows_need_not_know_classes_and_widths(first):
+    """What a model gives for no inputs, before it was ever asked, has columns of no width."""
+    nothing = ModelOutput(
+        np.empty(0, dtype=object),
+        probabilities=np.empty((0, 0)),
+        classes=np.arange(0),
+        logits=np.empty((0, 0)),
+        features=np.empty((0, 0)),
+        sampled_probabilities=np.empty((0, 0, 0)),
+    )
+    output = full_output(2)
+    joined = concatenate_outputs([nothing, output] if first else [output, nothing])
+    for row in range(2):
+        assert_row(joined, row, output, row)
+    assert len(concatenate_outputs([nothing, nothing])) == 0
 
 
 def test_one_part_is_itself_and_no_part_is_an_empty_output():

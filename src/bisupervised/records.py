@@ -59,8 +59,13 @@ class Evidence(StrEnum):
     """What a model output may hold for a quantifier to read."""
 
     PROBABILITIES = "probabilities"
+    LOGITS = "logits"
+    FEATURES = "features"
+    SAMPLED_PROBABILITIES = "sampled_probabilities"
     TOKEN_LOGPROBS = "token_logprobs"
+    TOKEN_ALTERNATIVES = "token_alternatives"
     TOP_LOGPROBS = "top_logprobs"
+    TEXT = "text"
     CONFIDENCE = "confidence"
     SAMPLES = "samples"
     P_TRUE = "p_true"
@@ -86,10 +91,19 @@ class ModelOutput:
 
     predictions: AnyArray  #: (n,) any dtype
     probabilities: FloatArray | None = None  #: (n, classes), each row sums to 1
-    classes: AnyArray | None = None  #: (classes,) the label of each column of `probabilities`
+    classes: AnyArray | None = None  #: (classes,) the label of each column of `probabilities` and of `logits`
+    logits: AnyArray | None = None  #: (n, classes) before softmax, any floating type
+    features: AnyArray | None = None  #: (n, d) any floating type: an inner layer's activations, or the input itself
+    #: (n, samples, classes), each row of classes sums to 1: what several passes of the model say, by dropout or by
+    #: the members of an ensemble
+    sampled_probabilities: AnyArray | None = None
     token_logprobs: Sequence[FloatArray] | None = None  #: n arrays (tokens,), natural logarithms
+    #: n arrays (tokens, k): the natural log-probabilities of the likeliest alternatives at each token of the answer,
+    #: the written one among them, in any order; NaN where there are fewer than k
+    token_alternatives: Sequence[FloatArray] | None = None
     #: n mappings token -> natural log-probability: the alternatives at the answer's first token
     top_logprobs: Sequence[Mapping[str, float]] | None = None
+    texts: Sequence[str | None] | None = None  #: n replies as they were written, before anything was read from them
     confidences: FloatArray | None = None  #: (n,) as the back end itself, or a recording, gives it
     #: n sequences of further answers to the same input, drawn at random, each read as the prediction was; None
     #: among them is one that failed or could not be read. An empty sequence: none were drawn
@@ -117,11 +131,15 @@ class ModelOutput:
         )
 
 
+#: The columns with an array of one shape for each row. Those by class come first.
+_ARRAYS = ("probabilities", "logits", "sampled_probabilities", "features")
 _FLOATS = ("confidences", "p_true", "latency_s", "cost", "prompt_tokens", "completion_tokens")
 #: The columns with a sequence or a mapping for each row, and what stands for an empty one.
 _RAGGED: Mapping[str, Callable[[], Any]] = {
     "token_logprobs": lambda: np.empty(0),
+    "token_alternatives": lambda: np.empty((0, 0)),
     "top_logprobs": dict,
+    "texts": lambda: None,
     "samples": tuple,
     "sample_logprobs": lambda: np.empty(0),
     "sample_lengths": lambda: np.empty(0),
@@ -147,7 +165,8 @@ def concatenate_outputs(parts: Sequence[ModelOutput]) -> ModelOutput:
     """Join the outputs of several calls into one, in their order.
 
     A column that only some parts have is NaN (or an empty mapping, an empty array; for `extra_calls` 0) for the
-    others: a call that failed has no evidence. Class probabilities need the same classes in every part that has them.
+    others: a call that failed has no evidence. Every part that has class probabilities, logits, features or sampled
+    probabilities needs the same classes and the same number of columns; `ValueError` otherwise.
     """
     if len(parts) < 2:
         return parts[0] if parts else ModelOutput(np.empty(0, dtype=object))
@@ -156,15 +175,14 @@ def concatenate_outputs(parts: Sequence[ModelOutput]) -> ModelOutput:
     for part in parts:
         failures.update({start + row: failure for row, failure in part.failures.items()})
         start += len(part)
-    classes = next((part.classes for part in parts if part.classes is not None), None)
     columns: dict[str, Any] = {
         name: _join_ragged([(getattr(p, name), len(p)) for p in parts], empty) for name, empty in _RAGGED.items()
     }
     columns |= {name: _join_floats([(getattr(p, name), len(p)) for p in parts]) for name in _FLOATS}
+    columns |= {name: _join_arrays([(getattr(p, name), len(p)) for p in parts], name) for name in _ARRAYS}
     return ModelOutput(
         predictions=_join_predictions([part.predictions for part in parts]),
-        probabilities=_join_probabilities(parts, classes),
-        classes=classes,
+        classes=_same_classes(parts),
         extra_calls=_join_floats([(p.extra_calls, len(p)) for p in parts], missing=0.0),
         failures=failures,
         **columns,
@@ -184,18 +202,27 @@ def _join_floats(columns: Sequence[tuple[FloatArray | None, int]], missing: floa
     return np.concatenate([np.full(n, missing) if column is None else column for column, n in columns])
 
 
-def _join_probabilities(parts: Sequence[ModelOutput], classes: AnyArray | None) -> FloatArray | None:
-    widths = {part.probabilities.shape[1] for part in parts if part.probabilities is not None}
-    if not widths:
-        return None
-    if len(widths) > 1 or any(
-        part.classes is not None and classes is not None and not np.array_equal(part.classes, classes)
-        for part in parts
-    ):
+def _same_classes(parts: Sequence[ModelOutput]) -> AnyArray | None:
+    labelled = [(classes, len(part)) for part in parts if (classes := part.classes) is not None]
+    # A part without rows may not know its classes.
+    given = [classes for classes, n in labelled if n] or [classes for classes, _ in labelled]
+    if any(not np.array_equal(classes, given[0]) for classes in given[1:]):
         raise ValueError("the parts of one model output have different classes")
-    width = widths.pop()
+    return given[0] if given else None
+
+
+def _join_arrays(columns: Sequence[tuple[AnyArray | None, int]], name: str) -> AnyArray | None:
+    given = [column for column, n in columns if column is not None]
+    if not given:
+        return None
+    shapes = {column.shape[1:] for column in given if len(column)} or {given[0].shape[1:]}
+    if len(shapes) > 1:
+        what = "features of different widths" if name == "features" else f"different classes, or samples ({name})"
+        raise ValueError(f"the parts of one model output have {what}")
+    shape, dtype = shapes.pop(), np.result_type(np.float16, *given)
+    # A part without rows says nothing about the shape.
     return np.concatenate(
-        [np.full((len(p), width), np.nan) if p.probabilities is None else p.probabilities for p in parts]
+        [np.full((n, *shape), np.nan, dtype) if column is None or not n else column for column, n in columns]
     )
 
 

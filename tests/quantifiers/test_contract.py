@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import pkgutil
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,39 +14,12 @@ from hypothesis import strategies as st
 import bisupervised.quantifiers as package
 from bisupervised.cascade import Level
 from bisupervised.errors import ConfigError, EvidenceError
-from bisupervised.quantifiers import Quantifier, quantifier_by_name, quantifier_names
+from bisupervised.models.outputs import EVIDENCE_COLUMNS, evidence_in
+from bisupervised.quantifiers import CostClass, Quantifier, cost_class_of, quantifier_by_name, quantifier_names
 from bisupervised.records import Evidence, ModelOutput, take_outputs
 from bisupervised.supervisor import Supervisor
 from fakes import FakeModel, recorded
-
-NAN = float("nan")
-
-#: Settings of those that cannot be made without, and further ones worth testing. All others are made plainly.
-SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "LabelProbability": [
-        {"labels": {1: ["yes", "y"], 0: ["no"]}},
-        {"labels": {1: ["yes", "y"], 0: ["no"]}, "normalise": True},
-    ],
-    "SelfConsistency": [{"samples": 8}],
-    "SemanticEntropy": [{"samples": 8}, {"samples": 8, "weighted": True}],
-    "TokenLikelihood": [{"aggregate": a} for a in ("sum", "mean", "min", 0.0, 0.1, 0.5, 1.0)],
-}
-
-
-def found() -> list[Quantifier]:
-    quantifiers = []
-    for module in pkgutil.iter_modules(package.__path__):
-        members = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
-        for kind in members.values():
-            of_this_file = inspect.isclass(kind) and kind.__module__.endswith(f".{module.name}")
-            if of_this_file and hasattr(kind, "needs") and not getattr(kind, "_is_protocol", False):
-                quantifiers += [kind(**settings) for settings in SETTINGS.get(kind.__name__, [{}])]
-    return quantifiers
-
-
-QUANTIFIERS = found()
-#: Files of the folder that hold what quantifiers share.
-SHARED = {"port", "equivalence", "samples"}
+from quantifiers.evidence import FITTED, NAN, QUANTIFIERS, SHARED, output_of, settings_of
 
 
 def of_each(quantifiers: list[Quantifier]) -> pytest.MarkDecorator:
@@ -57,58 +29,22 @@ def of_each(quantifiers: list[Quantifier]) -> pytest.MarkDecorator:
 EVERY = of_each(QUANTIFIERS)
 #: Those that judge by evidence: all but the one that trusts whatever did not fail.
 JUDGING = of_each([quantifier for quantifier in QUANTIFIERS if quantifier.needs is not None])
-
-
-# One row of evidence of each kind from `certainty` in [0, 1]: more is never less certain of prediction 1.
-
-
-def probabilities(certainty: float) -> list[float]:
-    top = 0.4 + 0.6 * certainty
-    return [(1 - top) / 2, top, (1 - top) / 2]
-
-
-def token_logprobs(certainty: float) -> np.ndarray:
-    return np.log(0.1 + 0.9 * certainty) * np.array([1.0, 0.5, 0.2, 1.0])
-
-
-def top_logprobs(certainty: float) -> dict[str, float]:
-    yes = 0.05 + 0.9 * certainty
-    return {" Yes": np.log(yes), "NO ": np.log(0.95 - yes + 1e-9), "maybe": np.log(0.01)}
-
-
-def samples(certainty: float) -> list[Any]:
-    """Eight, of which the more agree with prediction 1 the more certain it is; the others all differ."""
-    agreeing = round(8 * certainty)
-    return [1] * agreeing + [f"other {number}" for number in range(8 - agreeing)]
-
-
-def sample_logprobs(certainty: float) -> np.ndarray:
-    """Each sample as likely as the prediction, of which every token is."""
-    return np.full(8, 3 * token_logprobs(certainty).mean())
-
-
-def output_of(certainties: list[float]) -> ModelOutput:
-    """An output with every kind of evidence; NaN is a row without any."""
-    n = len(certainties)
-    known = [0.0 if np.isnan(c) else c for c in certainties]
-    missing = np.isnan(np.array(certainties, dtype=float))
-    p = np.array([probabilities(c) for c in known]).reshape(n, 3)
-    p[missing] = NAN
-    return ModelOutput(
-        predictions=np.ones(n, dtype=np.int64),
-        probabilities=p,
-        classes=np.arange(3),
-        token_logprobs=[np.empty(0) if m else token_logprobs(c) for c, m in zip(known, missing, strict=True)],
-        top_logprobs=[{} if m else top_logprobs(c) for c, m in zip(known, missing, strict=True)],
-        confidences=np.array(certainties, dtype=float),
-        samples=[[] if m else samples(c) for c, m in zip(known, missing, strict=True)],
-        sample_logprobs=[np.empty(0) if m else sample_logprobs(c) for c, m in zip(known, missing, strict=True)],
-        sample_lengths=[np.empty(0) if m else np.full(8, 3.0) for m in missing],
-        p_true=np.array(certainties, dtype=float),
-    )
-
-
 CERTAINTIES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.5, 1.0, NAN]) | st.floats(0, 1), max_size=9)
+#: The columns of an output that hold evidence.
+EVIDENCE = [
+    f.name
+    for f in fields(ModelOutput)
+    if f.name not in ("predictions", "classes", "failures") and getattr(output_of([0.5]), f.name) is not None
+]
+
+
+def test_every_kind_of_evidence_is_made_here():
+    assert set(EVIDENCE) >= set(EVIDENCE_COLUMNS.values())
+
+
+def test_an_output_tells_which_evidence_it_really_holds():
+    assert evidence_in(output_of([0.5])) == evidence_in(output_of([NAN, 0.5])) == set(Evidence)
+    assert evidence_in(output_of([NAN])) == evidence_in(output_of([])) == set()
 
 
 def test_every_file_of_the_folder_is_tested():
@@ -123,6 +59,9 @@ def test_it_is_a_quantifier_with_a_name_and_a_need(quantifier):
     assert quantifier.name == quantifier.name.strip().lower() != ""
     assert quantifier.needs is None or isinstance(quantifier.needs, Evidence)
     assert type(quantifier).__doc__.startswith("confidence = ")
+    assert isinstance(type(quantifier).cost_class, CostClass)
+    assert cost_class_of(quantifier) is type(quantifier).cost_class
+    assert (cost_class_of(quantifier) is CostClass.C4) == (quantifier.extra_calls > 0)
     needs = frozenset() if quantifier.needs is None else frozenset({quantifier.needs})
     Level(FakeModel(recorded([]), provides=needs), Supervisor(quantifier))
 
@@ -184,31 +123,31 @@ def test_equal_rows_get_equal_confidences(quantifier):
 def test_the_output_is_left_as_it_was(quantifier):
     output, twin = output_of([0.3, NAN, 1.0]), output_of([0.3, NAN, 1.0])
     quantifier(output)
-    np.testing.assert_array_equal(output.probabilities, twin.probabilities)
-    np.testing.assert_array_equal(output.confidences, twin.confidences)
-    np.testing.assert_array_equal(output.p_true, twin.p_true)
-    assert output.top_logprobs == twin.top_logprobs
-    assert output.samples == twin.samples
-    for name in ("token_logprobs", "sample_logprobs", "sample_lengths"):
-        for one, other in zip(getattr(output, name), getattr(twin, name), strict=True):
-            np.testing.assert_array_equal(one, other)
+    for name in EVIDENCE:
+        column, before = getattr(output, name), getattr(twin, name)
+        if isinstance(column, np.ndarray):
+            np.testing.assert_array_equal(column, before)
+        elif isinstance(before[0], np.ndarray):
+            for one, other in zip(column, before, strict=True):
+                np.testing.assert_array_equal(one, other)
+        else:
+            assert column == before, name
+
+
+def shortened(column: Any, dtype: Any) -> Any:
+    if isinstance(column, np.ndarray):
+        return column.astype(dtype)
+    if isinstance(column[0], dict):
+        return [{token: dtype(p) for token, p in row.items()} for row in column]
+    return [row.astype(dtype) for row in column] if isinstance(column[0], np.ndarray) else column
 
 
 @EVERY
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 5e-3), (np.float32, 1e-6)])
 def test_half_and_single_precision_will_do(quantifier, dtype, tolerance):
     output = output_of([0.0, 0.3, NAN, 0.9])
-    short = ModelOutput(
-        output.predictions,
-        probabilities=output.probabilities.astype(dtype),
-        token_logprobs=[row.astype(dtype) for row in output.token_logprobs],
-        top_logprobs=[{token: dtype(p) for token, p in row.items()} for row in output.top_logprobs],
-        confidences=output.confidences.astype(dtype),
-        samples=output.samples,
-        sample_logprobs=[row.astype(dtype) for row in output.sample_logprobs],
-        sample_lengths=[row.astype(dtype) for row in output.sample_lengths],
-        p_true=output.p_true.astype(dtype),
-    )
+    short = {name: shortened(getattr(output, name), dtype) for name in EVIDENCE}
+    short = ModelOutput(output.predictions, **short)
     confidences = quantifier(short)
     assert confidences.dtype == np.float64
     np.testing.assert_allclose(confidences, quantifier(output), atol=tolerance, rtol=tolerance)
@@ -233,17 +172,7 @@ def test_missing_evidence_is_an_error_that_says_what_to_do(quantifier):
 def test_evidence_for_another_number_of_rows_is_an_error(quantifier, rows):
     """One row for two predictions would be broadcast, and both decided by it."""
     other = output_of([0.9] * rows)
-    wrong = ModelOutput(
-        np.array([1, 1]),
-        probabilities=other.probabilities,
-        token_logprobs=other.token_logprobs,
-        top_logprobs=other.top_logprobs,
-        confidences=other.confidences,
-        samples=other.samples,
-        sample_logprobs=other.sample_logprobs,
-        sample_lengths=other.sample_lengths,
-        p_true=other.p_true,
-    )
+    wrong = ModelOutput(np.array([1, 1]), **{name: getattr(other, name) for name in EVIDENCE})
     with pytest.raises(EvidenceError):
         quantifier(wrong)
 
@@ -253,7 +182,12 @@ def test_a_replied_null_in_the_evidence_is_no_evidence_or_an_error_and_never_a_n
     nulls = ModelOutput(
         np.array([1]),
         probabilities=np.array([[0.9, None, 0.1]], dtype=object),
+        logits=np.array([[0.9, None, 0.1]], dtype=object),
+        features=np.array([[0.9, None, *[0.1] * 6]], dtype=object),
+        sampled_probabilities=np.array([[[0.5, 0.5], [None, 0.5]]], dtype=object),
         token_logprobs=[[None, -0.1]],
+        token_alternatives=[[[-0.1, -3.0], [None, None]]],
+        texts=[None],
         top_logprobs=[{"yes": None, "no": NAN}],
         confidences=np.array([None], dtype=object),
         samples=[[None, None]],
@@ -268,7 +202,18 @@ def test_a_replied_null_in_the_evidence_is_no_evidence_or_an_error_and_never_a_n
 IN_A_FILE = {"samples": 8, "weighted": True, "model": "openai", "threshold": 0.5}
 
 
-@of_each([q for q in QUANTIFIERS if type(q).__name__ != "LabelProbability" and not getattr(q, "samples", 0)])
+#: Those that a name says all about. Their settings, if they have any, are those that the name states.
+NAMED = [
+    q
+    for q in QUANTIFIERS
+    if q not in FITTED
+    and not getattr(q, "samples", 0)
+    and type(q).__name__ not in ("LabelProbability", "Reconstruction")
+    and not {"temperature", "gamma", "alpha", "tail", "scale"} & settings_of(q).keys()
+]
+
+
+@of_each(NAMED)
 def test_a_name_gives_the_quantifier_back(quantifier):
     again = quantifier_by_name(quantifier.name)
     assert quantifier_by_name(quantifier.name, IN_A_FILE) == again, "settings of others are not its business"
@@ -280,13 +225,14 @@ def test_a_name_gives_the_quantifier_back(quantifier):
 @of_each([q for q in QUANTIFIERS if getattr(q, "samples", 0)])
 def test_a_name_and_settings_give_the_quantifier_back(quantifier):
     given = {"samples": 8, "weighted": getattr(quantifier, "weighted", True)}
+    given |= {"unlikely": getattr(quantifier, "unlikely", "mean")}
     again = quantifier_by_name(quantifier.name, given)
     assert again == quantifier
     assert again != quantifier_by_name(quantifier.name)
 
 
 def test_names_that_are_listed_are_known_and_unique():
-    plain = [name for name in quantifier_names() if "<" not in name]
+    plain = [name for name in quantifier_names() if "<" not in name and name != "reconstruction"]
     assert len(set(plain)) == len(plain)
     assert [quantifier_by_name(name).name for name in plain] == plain
 

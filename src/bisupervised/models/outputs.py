@@ -13,8 +13,13 @@ from bisupervised.records import Evidence, ModelOutput
 #: The column of a `ModelOutput` that holds each kind of evidence.
 EVIDENCE_COLUMNS = {
     Evidence.PROBABILITIES: "probabilities",
+    Evidence.LOGITS: "logits",
+    Evidence.FEATURES: "features",
+    Evidence.SAMPLED_PROBABILITIES: "sampled_probabilities",
     Evidence.TOKEN_LOGPROBS: "token_logprobs",
+    Evidence.TOKEN_ALTERNATIVES: "token_alternatives",
     Evidence.TOP_LOGPROBS: "top_logprobs",
+    Evidence.TEXT: "texts",
     Evidence.CONFIDENCE: "confidences",
     Evidence.SAMPLES: "samples",
     Evidence.P_TRUE: "p_true",
@@ -78,23 +83,26 @@ def empty_output(
 ) -> ModelOutput:
     """The output for no inputs, with empty columns for the evidence that a model declares.
 
-    Without `classes`, the probabilities have `width` columns, for the classes 0, 1, …
+    Without `classes`, the probabilities and logits have `width` columns, for the classes 0, 1, …
     """
     provides = frozenset(provides)
     labels = np.arange(width) if classes is None else as_column(classes)
-    has_probabilities = Evidence.PROBABILITIES in provides
-    no_samples: Any = [] if Evidence.SAMPLES in provides else None
+    by_class = not provides.isdisjoint((Evidence.PROBABILITIES, Evidence.LOGITS))
+    empty: dict[str, Any] = {
+        "probabilities": np.empty((0, len(labels))),
+        "logits": np.empty((0, len(labels))),
+        "features": np.empty((0, 0)),
+        "sampled_probabilities": np.empty((0, 0, len(labels))),
+        "confidences": np.empty(0),
+        "p_true": np.empty(0),
+    }
+    columns = {name: empty.get(name, []) for evidence, name in EVIDENCE_COLUMNS.items() if evidence in provides}
+    if Evidence.SAMPLES in provides:
+        columns |= {"sample_logprobs": [], "sample_lengths": []}
     return ModelOutput(
-        predictions=labels[:0] if has_probabilities else np.empty(0, dtype=object),
-        probabilities=np.empty((0, len(labels))) if has_probabilities else None,
-        classes=labels if has_probabilities else None,
-        token_logprobs=[] if Evidence.TOKEN_LOGPROBS in provides else None,
-        top_logprobs=[] if Evidence.TOP_LOGPROBS in provides else None,
-        confidences=np.empty(0) if Evidence.CONFIDENCE in provides else None,
-        samples=no_samples,
-        sample_logprobs=no_samples,
-        sample_lengths=no_samples,
-        p_true=np.empty(0) if Evidence.P_TRUE in provides else None,
+        predictions=labels[:0] if by_class else np.empty(0, dtype=object),
+        classes=labels if by_class else None,
+        **columns,
     )
 
 
@@ -108,10 +116,16 @@ def evidence_in(output: ModelOutput) -> frozenset[Evidence]:
         if isinstance(column, np.ndarray) and column.dtype.kind == "f":
             holds = not np.isnan(column).all() if column.size else False
         else:
-            holds = any(item is not None for row in column for item in row)
+            holds = any(row is not None and _holds_something(row) for row in column)
         if holds:
             given.add(evidence)
     return frozenset(given)
+
+
+def _holds_something(row: Any) -> bool:
+    if isinstance(row, np.ndarray):
+        return row.size > 0
+    return any(item is not None for item in row)
 
 
 def check_batch(inputs: Sequence[Any], max_batch: int | None, model: str) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from bisupervised.quantifiers.port import CostClass
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 
@@ -23,6 +24,7 @@ class Constant:
 
     name: ClassVar[str] = "constant"
     needs: ClassVar[Evidence | None] = None
+    cost_class: ClassVar[CostClass] = CostClass.C0
     extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:

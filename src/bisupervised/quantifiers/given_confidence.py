@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from bisupervised.errors import EvidenceError
+from bisupervised.quantifiers.port import CostClass
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 
@@ -21,6 +22,7 @@ class GivenConfidence:
 
     name: ClassVar[str] = "confidence"
     needs: ClassVar[Evidence] = Evidence.CONFIDENCE
+    cost_class: ClassVar[CostClass] = CostClass.C0
     extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:

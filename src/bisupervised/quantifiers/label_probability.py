@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bisupervised.errors import EvidenceError
+from bisupervised.quantifiers.port import CostClass
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 
@@ -41,6 +42,7 @@ class LabelProbability:
     fold: Callable[[str], str] = _fold
     name: ClassVar[str] = "label_probability"
     needs: ClassVar[Evidence] = Evidence.TOP_LOGPROBS
+    cost_class: ClassVar[CostClass] = CostClass.C0
     extra_calls: ClassVar[int] = 0
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bisupervised.quantifiers.port import probabilities_of
+from bisupervised.quantifiers.port import CostClass, probabilities_of
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 
@@ -20,6 +20,7 @@ class MaxSoftmax:
 
     name: ClassVar[str] = "max_softmax"
     needs: ClassVar[Evidence] = Evidence.PROBABILITIES
+    cost_class: ClassVar[CostClass] = CostClass.C0
     extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from bisupervised.errors import EvidenceError
+from bisupervised.quantifiers.port import CostClass
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 
@@ -25,6 +26,7 @@ class PTrue:
 
     name: ClassVar[str] = "p_true"
     needs: ClassVar[Evidence] = Evidence.P_TRUE
+    cost_class: ClassVar[CostClass] = CostClass.C4
     extra_calls: ClassVar[int] = 1
 
     def __call__(self, output: ModelOutput) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,12 +16,24 @@ SUM_TOLERANCE = 1e-3
 _FEW = 32
 
 
+class CostClass(StrEnum):
+    """What a quantifier's confidences cost beyond the model's first call: a higher class costs more."""
+
+    C0 = "C0"  #: arithmetic on what the output holds already
+    C1 = "C1"  #: one small fitted transform, whose cost does not grow with the rows it was fitted on
+    C2 = "C2"  #: a comparison with every row it was fitted on
+    C3 = "C3"  #: further passes of the model itself, or of another one beside it
+    C4 = "C4"  #: further calls of the model, each with its latency and its price
+
+
 @runtime_checkable
 class Quantifier(Protocol):
     """Model output of n inputs -> (n,) float64 confidences, higher for more trusted, NaN without evidence.
 
     Each row is scored on its own: permuting the inputs permutes the confidences, and a row alone gets
     what it gets in a batch.
+
+    Those of this package state their `cost_class` too; see `cost_class_of`.
     """
 
     @property
@@ -41,6 +54,14 @@ class Quantifier(Protocol):
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         """Confidences, (n,). Raises `EvidenceError` where the evidence is missing or breaks its contract."""
+
+
+def cost_class_of(quantifier: Quantifier) -> CostClass:
+    """What the quantifier states; for one that states nothing, C4 if it takes extra calls, and C0 otherwise."""
+    stated = getattr(quantifier, "cost_class", None)
+    if stated is not None:
+        return CostClass(stated)
+    return CostClass.C4 if quantifier.extra_calls else CostClass.C0
 
 
 def probabilities_of(output: ModelOutput, *, tolerance: float = SUM_TOLERANCE) -> FloatArray:
@@ -65,14 +86,20 @@ def probabilities_of(output: ModelOutput, *, tolerance: float = SUM_TOLERANCE) -
         raise EvidenceError(
             f"probabilities must have the shape (inputs, classes) = ({len(output)}, k), not {p.shape}"
         )
+    check_sums(p, tolerance)
+    return p
+
+
+def check_sums(p: FloatArray, tolerance: float = SUM_TOLERANCE) -> None:
+    """`EvidenceError` unless each row of (n, classes) is one of probabilities; a row that holds NaN passes."""
     if p.size == 0:
         if p.shape[0]:
             raise EvidenceError("probabilities over no classes: each row needs at least one class")
-        return p
+        return
     if p.shape[0] == 1 and p.shape[1] <= _FEW:
         row = p[0].tolist()  # a handful of numbers is checked sooner one by one
         if not abs(sum(row) - 1.0) > tolerance and not min(row) < -tolerance:
-            return p
+            return
     # Sums of NaN rows are NaN and compare false: they pass, as "no evidence", here and below.
     with np.errstate(invalid="ignore"):  # inf - inf
         sums = p.sum(axis=1)
@@ -85,4 +112,3 @@ def probabilities_of(output: ModelOutput, *, tolerance: float = SUM_TOLERANCE) -
             f"{sums[row]:.6g}, smallest value {p[row].min():.6g}). If these are logits, apply softmax first; "
             f"if they are rounded or quantised, renormalise them."
         )
-    return p

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from bisupervised.errors import EvidenceError
 from bisupervised.quantifiers.equivalence import Equivalence
+from bisupervised.quantifiers.similarity import Similarity, similarity_matrix
 from bisupervised.records import FloatArray, ModelOutput
 
 logger = logging.getLogger("bisupervised")
+
+
+def check_samples(samples: int) -> None:
+    """`EvidenceError` unless at least one further answer is drawn."""
+    if samples < 1:
+        raise EvidenceError(f"samples is how many further answers are drawn, at least 1, not {samples}")
 
 
 def samples_of(output: ModelOutput) -> Sequence[Sequence[Any]]:
@@ -53,7 +60,38 @@ def row_of_numbers(column: Sequence[FloatArray] | None, row: int, name: str, n: 
     return numbers
 
 
-def log_broken(equivalent: Equivalence, error: Exception) -> float:
-    """NaN, with a warning in the log: somebody's equivalence raised, so this answer cannot be judged."""
-    logger.warning("the equivalence %r raised %s: %s", equivalent, type(error).__name__, error, exc_info=error)
+def by_answers(
+    output: ModelOutput, compare: Callable[..., Any], score: Callable[[Sequence[Any]], float]
+) -> FloatArray:
+    """(n,) the score of each row's answers, the prediction first; NaN for a row without prediction or samples.
+
+    Where the score raises, since `compare` does, the log tells, and the row gives NaN.
+    """
+    confidences = np.full(len(output), np.nan)
+    for row, (prediction, samples) in enumerate(zip(output.predictions, samples_of(output), strict=True)):
+        if prediction is None or not known(samples):
+            continue
+        try:
+            confidences[row] = score([prediction, *samples])
+        except Exception as error:  # somebody's function, or a service behind it
+            confidences[row] = log_broken(compare, error)
+    return confidences
+
+
+def by_similarity(output: ModelOutput, similarity: Similarity, score: Callable[[FloatArray], float]) -> FloatArray:
+    """(n,) the score of each row's matrix of similarities, (answers, answers), the prediction first.
+
+    A row with a similarity that is no number gives NaN; otherwise as `by_answers`.
+    """
+
+    def scored(answers: Sequence[Any]) -> float:
+        matrix = similarity_matrix(answers, similarity)
+        return float("nan") if np.isnan(matrix).any() else score(matrix)
+
+    return by_answers(output, similarity, scored)
+
+
+def log_broken(compare: Callable[..., Any], error: Exception) -> float:
+    """NaN, with a warning in the log: somebody's comparison raised, so this answer cannot be judged."""
+    logger.warning("comparing by %r raised %s: %s", compare, type(error).__name__, error, exc_info=error)
     return float("nan")

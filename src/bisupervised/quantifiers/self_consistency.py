@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from bisupervised.errors import EvidenceError
 from bisupervised.quantifiers.equivalence import Equivalence, normalised
-from bisupervised.quantifiers.samples import known, log_broken, same, samples_of
+from bisupervised.quantifiers.port import CostClass
+from bisupervised.quantifiers.samples import by_answers, check_samples, same
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 
@@ -23,6 +21,7 @@ class SelfConsistency:
     without any sample, and one for which `equivalent` raises (told in the log), gives NaN. `samples` is how many
     the model is asked for: what it states as its extra calls. Each row is scored by those it holds.
 
+    >>> import numpy as np
     >>> output = ModelOutput(np.array(["Rome"]), samples=[["rome", "Rome.", "Milan", None]])
     >>> SelfConsistency(samples=4)(output)
     array([0.5])
@@ -32,10 +31,10 @@ class SelfConsistency:
     equivalent: Equivalence = normalised
     name: ClassVar[str] = "self_consistency"
     needs: ClassVar[Evidence] = Evidence.SAMPLES
+    cost_class: ClassVar[CostClass] = CostClass.C4
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise EvidenceError(f"samples is how many further answers are drawn, at least 1, not {self.samples}")
+        check_samples(self.samples)
 
     @property
     def extra_calls(self) -> int:
@@ -43,13 +42,8 @@ class SelfConsistency:
         return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
-        rows = zip(output.predictions, samples_of(output), strict=True)
-        return np.array([self._score(prediction, samples) for prediction, samples in rows], dtype=np.float64)
+        return by_answers(output, self.equivalent, self._share)
 
-    def _score(self, prediction: Any, samples: Sequence[Any]) -> float:
-        if prediction is None or not known(samples):
-            return float("nan")
-        try:
-            return sum(same(self.equivalent, prediction, sample) for sample in samples) / len(samples)
-        except Exception as error:  # somebody's function, or a service behind it
-            return log_broken(self.equivalent, error)
+    def _share(self, answers: Sequence[Any]) -> float:
+        prediction, *samples = answers
+        return sum(same(self.equivalent, prediction, sample) for sample in samples) / len(samples)

@@ -11,7 +11,8 @@ import numpy as np
 
 from bisupervised.errors import EvidenceError
 from bisupervised.quantifiers.equivalence import Equivalence, normalised
-from bisupervised.quantifiers.samples import known, log_broken, row_of_numbers, same, samples_of
+from bisupervised.quantifiers.port import CostClass
+from bisupervised.quantifiers.samples import check_samples, known, log_broken, row_of_numbers, same, samples_of
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 
@@ -42,10 +43,10 @@ class SemanticEntropy:
     weighted: bool = False
     name: ClassVar[str] = "semantic_entropy"
     needs: ClassVar[Evidence] = Evidence.SAMPLES
+    cost_class: ClassVar[CostClass] = CostClass.C4
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise EvidenceError(f"samples is how many further answers are drawn, at least 1, not {self.samples}")
+        check_samples(self.samples)
 
     @property
     def extra_calls(self) -> int:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bisupervised.quantifiers.port import probabilities_of
+from bisupervised.quantifiers.port import CostClass, probabilities_of
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 
@@ -21,6 +21,7 @@ class SoftmaxEntropy:
 
     name: ClassVar[str] = "softmax_entropy"
     needs: ClassVar[Evidence] = Evidence.PROBABILITIES
+    cost_class: ClassVar[CostClass] = CostClass.C0
     extra_calls: ClassVar[int] = 0
 
     def __call__(self, output: ModelOutput) -> FloatArray:

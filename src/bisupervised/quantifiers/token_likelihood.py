@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from bisupervised.errors import EvidenceError
+from bisupervised.quantifiers.port import CostClass
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 _AGGREGATES: dict[str, Callable[[FloatArray], float]] = {
@@ -35,6 +36,7 @@ class TokenLikelihood:
 
     aggregate: str | float = "min"
     needs: ClassVar[Evidence] = Evidence.TOKEN_LOGPROBS
+    cost_class: ClassVar[CostClass] = CostClass.C0
     extra_calls: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +58,11 @@ class TokenLikelihood:
         return f"token_likelihood_q{short if float(short) == self.aggregate else self.aggregate}"
 
     def __call__(self, output: ModelOutput) -> FloatArray:
+        likelihoods: FloatArray = np.exp(self.log_likelihoods(output))
+        return likelihoods
+
+    def log_likelihoods(self, output: ModelOutput) -> FloatArray:
+        """(n,) the logarithms of the confidences, at or below 0: a long answer's own probability is soon 0."""
         if output.token_logprobs is None:
             raise EvidenceError(
                 "the model output holds no token log-probabilities; ask the endpoint for them (logprobs = true) "
@@ -84,6 +91,6 @@ class TokenLikelihood:
                 f"of probabilities"
             )
         if isinstance(self.aggregate, str):
-            return float(np.exp(min(_AGGREGATES[self.aggregate](logprobs), 0.0)))
+            return min(_AGGREGATES[self.aggregate](logprobs), 0.0)
         # An impossible token is -inf, which cannot be interpolated; e to the -1e300 is 0 just the same.
-        return float(np.exp(min(float(np.quantile(np.maximum(logprobs, -1e300), self.aggregate)), 0.0)))
+        return min(float(np.quantile(np.maximum(logprobs, -1e300), self.aggregate)), 0.0)

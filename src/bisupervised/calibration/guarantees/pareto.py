@@ -1,0 +1,163 @@
+"""All thresholds together under any set of limits: Pareto testing (Laufer-Goldshtein et al., ICLR 2023).
+
+The rows are divided at random. One part orders rules from the safest to the cheapest (`path.path_of_rules`); the
+other tests them in that order, each by the largest p-value of its limits, and stops where one fails (Learn then Test,
+Angelopoulos et al. 2022, by `sequences.fallback`). Of the certified rules the cheapest is taken, as all rows see it:
+all of them keep to all limits together with probability 1 - delta, so the choice among them is free.
+
+p-values are exact for a risk of 0/1 losses (given how many were accepted), for the request rate and for the
+abstention, and bets for graded losses and costs (`p_values.betting`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from bisupervised.calibration.guarantees.binomial import upper_bound
+from bisupervised.calibration.guarantees.evidence import INDEPENDENT, Certified, Guarantee, Infeasible, check_share
+from bisupervised.calibration.guarantees.path import path_of_rules, standard_errors
+from bisupervised.calibration.guarantees.rule_tests import RuleTests
+from bisupervised.calibration.guarantees.sequences import fallback
+from bisupervised.calibration.guarantees.support import MOST_ROWS, growth_needed, smallest
+from bisupervised.calibration.limits import Limits, Prices
+from bisupervised.calibration.rule import CalibrationRows, replay
+from bisupervised.errors import InputError
+from bisupervised.records import FloatArray
+
+_METHOD = "pareto testing"
+_MIN_ROWS = 20
+_LATER_STARTS = ((1.0, 0.2), (2.0, 0.2))  #: standard errors after the safest rule, share of delta
+_SAFE = -2.6  #: standard errors from the limits
+
+
+def certify(
+    rows: CalibrationRows,
+    limits: Limits,
+    prices: Prices,
+    *,
+    delta: float = 0.1,
+    early_abstention: bool = True,
+    ordering_share: float = 0.27,
+    seed: int = 0,
+) -> Guarantee:
+    """The cheapest rule that keeps to all limits, with probability 1 - delta over the n rows.
+
+    `ordering_share` of the rows (seeded) order the rules, the others test them. Raises `InputError` without limits,
+    or with fewer than 20 rows.
+    """
+    check_share(delta, "delta")
+    if not limits.given:
+        raise InputError("nothing to certify: give at least one limit")
+    if len(rows) < _MIN_ROWS:
+        raise InputError(f"Pareto testing divides the rows: at least {_MIN_ROWS}, not {len(rows)}")
+    shuffled = np.random.default_rng(seed).permutation(len(rows))
+    cut = max(1, round(ordering_share * len(rows)))
+    ordering, testing = rows.take(shuffled[:cut]), rows.take(shuffled[cut:])
+    path = path_of_rules(ordering, limits, prices, n_tests=len(testing), early_abstention=early_abstention)
+    tests, weights = RuleTests(testing, path, rows.whole, delta), _weights(path.z)
+    found = fallback(tests.largest(limits), weights, delta)
+    if not found.any():
+        return _infeasible(tests, limits, weights, len(rows))
+    seen = replay(ordering, path.local, path.remote, path.abstain)
+    price = np.where(found, prices.total(tests.counts) + prices.total(seen), np.inf)
+    return _certified(tests, int(np.argmin(price)), limits, len(rows), seed)
+
+
+def _weights(z: FloatArray) -> FloatArray:
+    """Most of delta on the safest rule; some on those one and two standard errors nearer to the limits, where even
+    they should pass: a safest rule that fails by bad luck then is not the end."""
+    weights = np.zeros(len(z))
+    for after, share in _LATER_STARTS:
+        start = min(int(np.searchsorted(z, z[0] + after)), len(z) - 1)
+        if z[start] <= _SAFE:
+            weights[start] += share
+    weights[0] += 1.0 - weights.sum()
+    return weights
+
+
+def _certified(tests: RuleTests, best: int, limits: Limits, n: int, seed: int) -> Certified:
+    chosen = tests.of(np.array([best]))
+    accepted, loss, requests, early = (
+        getattr(chosen.counts, name)[0] for name in ("accepted", "loss", "requests", "early")
+    )
+    shares = {name: share for name in limits.given if (share := chosen.binomial(name)) is not None}
+    return Certified(
+        method=_METHOD,
+        thresholds={name: float(getattr(chosen.path, name)[0]) for name in ("local", "remote", "abstain")},
+        target=limits.given,
+        delta=tests.delta,
+        n=n,
+        counts={
+            "seed": seed,
+            "ordered_on": n - len(tests.rows),
+            "tested_on": len(tests.rows),
+            "rule": best + 1,
+            "rules": len(tests.path.local),
+            "accepted": int(accepted),
+            "errors": float(loss),
+            "requests": int(requests),
+            "early_abstentions": int(early),
+        },
+        bounds={name: float(upper_bound(np.round(k), of, tests.delta)[0]) for name, (k, of) in shares.items()},
+        assumption=INDEPENDENT.format(n=n),
+    )
+
+
+def _infeasible(tests: RuleTests, limits: Limits, weights: FloatArray, n: int) -> Infeasible:
+    starts = np.flatnonzero(weights)  # nothing is certified where none of the starts is, each at its own level
+    first, levels = tests.of(starts), weights[starts] * tests.delta
+    lowest = {name: _lowest(name, first, limits, levels) for name in limits.given}
+    broken = [
+        f"{name.replace('_', ' ')} {limits.given[name]:.4g}"
+        for name, p in first.p_values(limits).items()
+        if p[0] > tests.delta
+    ]
+    return Infeasible(
+        _METHOD,
+        limits.given,
+        tests.delta,
+        n,
+        f"even the safest thresholds may break {' and '.join(broken) or 'a limit'}",
+        {name: value for name, value in lowest.items() if value is not None},
+        _more_rows(first, limits, levels, n),
+    )
+
+
+def _more_rows(tests: RuleTests, limits: Limits, levels: FloatArray, n: int) -> int | None:
+    """How many more rows would certify one of the starts at the present rates, within 10 %; None: no number would."""
+    below = -float(standard_errors(tests.counts, limits, len(tests.rows)).min())
+    if below <= 0.0:
+        return None
+    wanted = NormalDist().inv_cdf(1.0 - float(levels[0]))
+
+    def enough(factor: float) -> bool:
+        return bool((tests.largest(limits, factor) <= levels).any())
+
+    factor = growth_needed(enough, (wanted / below) ** 2, most=MOST_ROWS / n)
+    return None if factor is None else max(math.ceil(n * (factor - 1.0)), 1)
+
+
+def _lowest(name: str, tests: RuleTests, limits: Limits, levels: FloatArray) -> float | None:
+    """The lowest value of one limit that would have certified a start, the others as they are; None: none would."""
+    others = [p for other, p in tests.p_values(limits).items() if other != name]
+    open_to = np.maximum.reduce([np.zeros(len(levels)), *others]) <= levels
+    if not open_to.any():
+        return None
+    share = tests.binomial(name)
+    if share is not None:
+        return float(upper_bound(np.round(share[0]), share[1], levels)[open_to].min())
+    most = limits.prices.dearest if name == "cost" and limits.prices is not None else 1.0
+    steps = np.linspace(limits.given[name], most, 257)[1:-1]
+
+    def certifies(step: int) -> bool:
+        changed: dict[str, Any] = {name: float(steps[step - 1])}
+        p = tests.p_values(replace(limits, **changed))[name]
+        return bool((p <= levels)[open_to].any())
+
+    place = smallest(lambda step: step > len(steps) or certifies(step), 1)
+    return None if place is None or place > len(steps) else float(steps[place - 1])
