@@ -257,6 +257,25 @@ class Verdicts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class BothLevels:
+    """What both levels said about the same k inputs: all that a supervisor of the 2nd level may read."""
+
+    local_output: ModelOutput  #: k rows
+    local_confidences: FloatArray  #: (k,) NaN: no evidence, or failed
+    remote_output: ModelOutput  #: k rows
+    remote_confidences: FloatArray  #: (k,) NaN: no evidence, or failed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairConfidences:
+    """What a supervisor that has read both levels makes of k inputs."""
+
+    confidences: FloatArray  #: (k,) of the prediction that would be the answer; NaN: never trusted
+    #: (k,) where the local prediction is the better answer after all (arbitration); None: nowhere
+    local_preferred: BoolArray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Decisions:
     """What the heart decided on n inputs, k of which were deferred."""
 
