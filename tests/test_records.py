@@ -209,7 +209,7 @@ def test_a_failure_is_written_as_kind_and_message():
 
 def test_reasons_are_the_words_that_logs_hold():
     assert {str(reason) for reason in Reason} == {
-        "trusted", "not_trusted", "no_evidence", "failed", "cancelled", "not_asked"
+        "trusted", "not_trusted", "abstained", "no_evidence", "failed", "cancelled", "not_asked"
     }  # fmt: skip
 
 

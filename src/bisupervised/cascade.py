@@ -27,6 +27,7 @@ from bisupervised.outcomes import join_outcomes, outcome_of, outcomes_of, settli
 from bisupervised.portal import Portal
 from bisupervised.records import (
     Decisions,
+    Deferred,
     IntArray,
     LevelName,
     ModelOutput,
@@ -57,35 +58,39 @@ class Ask:
 class Judging(Protocol):
     """What the heart needs of a supervisor."""
 
-    def judge(self, output: ModelOutput) -> Verdicts:
-        """One verdict for each prediction."""
+    def judge(self, output: ModelOutput, deferred: Deferred | None = None) -> Verdicts:
+        """One verdict for each prediction; `deferred`, at the 2nd level, is what the 1st made of the same inputs."""
 
 
 def deciding(n: int, local: Judging, remote: Judging) -> Generator[Ask, ModelOutput, Decisions]:
     """Decide on n inputs: the paper's figure. Yields what to ask, is sent the outputs, returns the decisions."""
     local_output = yield Ask(LevelName.LOCAL)
-    local_verdicts, local_s = _judge(local, local_output)
-    deferred = np.flatnonzero(~local_verdicts.accepted)
+    local_verdicts, local_s = _judge(local, local_output, None)
+    local_accepted = local_verdicts.accepted
+    deferred = np.flatnonzero(local_verdicts.deferred)
     if deferred.size == 0:
-        # Every prediction trusted: route() of all-accepted rows, whatever the remote would have said.
-        routes = route(local_verdicts.accepted, local_verdicts.accepted)
-        return Decisions(routes, local_output, local_verdicts, local_s, deferred)
+        # Nothing to ask: trusted, or abstained on. Without a remote prediction nothing of it is accepted.
+        return Decisions(route(local_accepted, local_accepted), local_output, local_verdicts, local_s, deferred)
     remote_output = yield Ask(LevelName.REMOTE, deferred)
-    remote_verdicts, remote_s = _judge(remote, remote_output)
+    seen = Deferred(local_output, local_verdicts.confidences, deferred)
+    remote_verdicts, remote_s = _judge(remote, remote_output, seen)
     if deferred.size == n:  # so does every single input that is deferred
         remote_accepted = remote_verdicts.accepted
     else:
         remote_accepted = np.zeros(n, dtype=np.bool_)
         remote_accepted[deferred] = remote_verdicts.accepted
-    routes = route(local_verdicts.accepted, remote_accepted)
+    if remote_verdicts.local_preferred is not None:  # arbitration: what is accepted is the local prediction
+        local_accepted = local_accepted.copy()
+        local_accepted[deferred] = remote_verdicts.accepted & remote_verdicts.local_preferred
+    routes = route(local_accepted, remote_accepted)
     return Decisions(
         routes, local_output, local_verdicts, local_s, deferred, remote_output, remote_verdicts, remote_s
     )
 
 
-def _judge(supervisor: Judging, output: ModelOutput) -> tuple[Verdicts, float]:
+def _judge(supervisor: Judging, output: ModelOutput, deferred: Deferred | None) -> tuple[Verdicts, float]:
     start = perf_counter()
-    verdicts = supervisor.judge(output)
+    verdicts = supervisor.judge(output) if deferred is None else supervisor.judge(output, deferred)
     return verdicts, (perf_counter() - start) / max(len(output), 1)
 
 

@@ -34,6 +34,7 @@ reported at once.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 import sys
@@ -185,12 +186,12 @@ def _expand(value: Any, problems: list[str]) -> Any:
 
 
 def thresholds_in(value: Any, folder: Path) -> Thresholds:
-    """The thresholds that a cascade names: a file beside it, or a table of two. Raises `ConfigError` or its like."""
+    """The thresholds that a cascade names: a file beside it, or a table. Raises `ConfigError` or its like."""
     if isinstance(value, Mapping):
         missing = [f"thresholds.{name}" for name in ("local", "remote") if name not in value]
         if missing:
             raise ConfigError(f"{', '.join(missing)} is missing: give {{ local = …, remote = … }}")
-        return Thresholds(value["local"], value["remote"])
+        return Thresholds(value["local"], value["remote"], abstain=value.get("abstain", -math.inf))
     if value is None:
         raise ConfigError(
             "thresholds are missing: name the file that `bisupervised calibrate` wrote, or give "
@@ -258,7 +259,8 @@ class _Builder:
         self._unknown_keys(where, section, _LEVEL_KEYS | keys)
         model = self._try(where, lambda: self._wrapped(build(self, section, level), section))
         threshold = getattr(thresholds, level, float("inf"))
-        supervisor = self._try(where, lambda: self._supervisor(section, threshold))
+        abstain = thresholds.abstain if thresholds is not None and level == "local" else -math.inf
+        supervisor = self._try(where, lambda: self._supervisor(section, threshold, abstain))
         if model is None or supervisor is None:
             return None
         cost = section.get("cost_per_input")
@@ -289,13 +291,14 @@ class _Builder:
             model = RecordingCache(model, self.folder / section["cache"])
         return model
 
-    def _supervisor(self, section: Mapping[str, Any], threshold: float) -> Supervisor:
+    def _supervisor(self, section: Mapping[str, Any], threshold: float, abstain: float) -> Supervisor:
         temperature = section.get("temperature")
         return Supervisor(
             self._quantifier(section),
             threshold,
             temperature=None if temperature is None else TemperatureScaling(float(temperature)),
             never_trust=frozenset(section.get("never_trust", ())),
+            abstain=abstain,
         )
 
     def _quantifier(self, section: Mapping[str, Any]) -> Quantifier:

@@ -1,5 +1,15 @@
 """THE acceptance rule: a prediction is trusted iff `confidence >= threshold`. NaN is never trusted.
 
+    local confidence >= local threshold                 accept: the local answer
+    else, local confidence < abstention threshold       abstain early: reject, and do not ask the remote model
+    else                                                defer: ask the remote model
+        remote confidence >= remote threshold           the answer after the request
+        else                                            abstain late
+
+The third action of the 1st level is for inputs that the remote model would be rejected on too: asking it would be
+paid for nothing. A NaN local confidence is deferred whatever the thresholds: it is no evidence that the remote model
+would fail as well. An abstention threshold of -inf, the default everywhere, never abstains early.
+
 Everything that decides goes through these functions: the supervisors of a running system, the replay of
 recorded rows, the evaluation and the calibration. There is no second comparison of a confidence anywhere.
 """
@@ -35,6 +45,23 @@ def accept(confidence: Any, threshold: Any) -> Any:
     return confidence >= threshold
 
 
+@overload
+def first_level(confidence: FloatArray, threshold: float, abstain: float = ...) -> tuple[BoolArray, BoolArray]: ...
+@overload
+def first_level(confidence: FloatArray, threshold: Any, abstain: Any = ...) -> tuple[AnyArray, AnyArray]: ...
+def first_level(confidence: Any, threshold: Any, abstain: Any = -math.inf) -> tuple[Any, Any]:
+    """(accepted, deferred), booleans of the broadcast shape; what is neither is abstained on early.
+
+    >>> accepted, deferred = first_level(np.array([0.9, 0.5, 0.1, np.nan]), 0.8, 0.3)
+    >>> accepted.tolist(), deferred.tolist()
+    ([True, False, False, False], [False, True, False, True])
+    """
+    accepted = accept(confidence, threshold)
+    if isinstance(abstain, float) and abstain == -math.inf:
+        return accepted, ~accepted
+    return accepted, (accept(confidence, abstain) | np.isnan(confidence)) & ~accepted
+
+
 def route(local_accepted: BoolArray, remote_accepted: BoolArray) -> RouteArray:
     """LOCAL where the local prediction is trusted, else REMOTE where the remote one is, else REJECTED.
 
@@ -58,13 +85,15 @@ def decide(
     local_threshold: float,
     remote_confidence: FloatArray,
     remote_threshold: float,
+    abstain_threshold: float = -math.inf,
 ) -> RouteArray:
-    """The route of each recorded input, (n,), under the two thresholds.
+    """The route of each recorded input, (n,), under the thresholds.
 
     >>> decide(np.array([0.9, 0.1, 0.1]), 0.5, np.array([0.0, 0.8, 0.3]), 0.7)
     array([0, 1, 2], dtype=uint8)
     """
-    return route(accept(local_confidence, local_threshold), accept(remote_confidence, remote_threshold))
+    local_accepted, deferred = first_level(local_confidence, local_threshold, abstain_threshold)
+    return route(local_accepted, accept(remote_confidence, remote_threshold) & deferred)
 
 
 def decide_and_answer(

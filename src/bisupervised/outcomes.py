@@ -45,7 +45,7 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
     if remote is None or decisions.remote_verdicts is None:
         return Outcome(
             **common,
-            answer=common["local_prediction"],
+            answer=common["local_prediction"] if route is Route.LOCAL else None,
             reason=local_reason,
             deferred_because=None,
             remote_requested=False,
@@ -59,7 +59,7 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
     prediction = _prediction(remote)
     return Outcome(
         **common,
-        answer=prediction if route is Route.REMOTE else None,
+        answer={Route.LOCAL: common["local_prediction"], Route.REMOTE: prediction}.get(route),
         reason=decisions.remote_verdicts.reason(0),
         deferred_because=local_reason,
         remote_requested=True,
@@ -69,6 +69,7 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
         remote_supervisor_s=decisions.remote_supervisor_s,
         remote_cost=_first_cost(remote, costs[1]),
         remote_error=str(remote.failures[0]) if remote.failures else None,
+        pair_confidence=None if (pair := decisions.remote_verdicts.pair_confidences) is None else float(pair[0]),
     )
 
 
@@ -133,9 +134,11 @@ def outcomes_of(decisions: Decisions, ids: Sequence[str], costs: tuple[float, fl
         decisions.local_output, decisions.local_verdicts.confidences, decisions.local_supervisor_s, costs[0]
     )
     answers = local.predictions.copy()
+    abstained = decisions.local_verdicts.abstained
     reasons: list[Reason] = [Reason.TRUSTED] * n
     deferred_because: list[Reason | None] = [None] * n
     remote = LevelRows.empty(n)
+    pair = None
     if decisions.remote_output is not None and decisions.remote_verdicts is not None:
         asked = level_rows(
             decisions.remote_output,
@@ -144,9 +147,16 @@ def outcomes_of(decisions: Decisions, ids: Sequence[str], costs: tuple[float, fl
             costs[1],
         )
         remote = _scatter(asked, decisions.deferred, n)
-        answers[decisions.deferred] = asked.predictions
+        if decisions.remote_verdicts.pair_confidences is not None:
+            pair = np.full(n, NAN)
+            pair[decisions.deferred] = decisions.remote_verdicts.pair_confidences
+        from_remote = decisions.routes == Route.REMOTE
+        answers[from_remote] = remote.predictions[from_remote]
         answers[decisions.routes == Route.REJECTED] = None
         _explain(decisions.deferred, decisions.local_verdicts, decisions.remote_verdicts, reasons, deferred_because)
+    if abstained is not None:
+        for row in np.flatnonzero(abstained).tolist():
+            answers[row], reasons[row] = None, Reason.ABSTAINED
     return Outcomes(
         ids=ids,
         routes=decisions.routes,
@@ -158,6 +168,7 @@ def outcomes_of(decisions: Decisions, ids: Sequence[str], costs: tuple[float, fl
         fallbacks=[None] * n,
         fallback_s=np.zeros(n),
         fallback_errors=[None] * n,
+        pair_confidences=pair,
     )
 
 
@@ -202,6 +213,16 @@ def join_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
         fallbacks=[name for part in parts for name in part.fallbacks],
         fallback_s=np.concatenate([part.fallback_s for part in parts]),
         fallback_errors=[error for part in parts for error in part.fallback_errors],
+        pair_confidences=_join_known([part.pair_confidences for part in parts], [len(part) for part in parts]),
+    )
+
+
+def _join_known(columns: Sequence[FloatArray | None], lengths: Sequence[int]) -> FloatArray | None:
+    """The columns as one, NaN where one is missing; None where all are."""
+    if all(column is None for column in columns):
+        return None
+    return np.concatenate(
+        [np.full(n, NAN) if column is None else column for column, n in zip(columns, lengths, strict=True)]
     )
 
 

@@ -32,7 +32,7 @@ class LevelName(StrEnum):
 
 
 class Route(IntEnum):
-    """Where the answer came from."""
+    """Where the answer came from. LOCAL with a remote request is what arbitration chose."""
 
     LOCAL = 0
     REMOTE = 1
@@ -49,6 +49,7 @@ class Reason(StrEnum):
 
     TRUSTED = "trusted"
     NOT_TRUSTED = "not_trusted"  #: confidence below the threshold
+    ABSTAINED = "abstained"  #: local confidence below the abstention threshold: the remote model was not asked
     NO_EVIDENCE = "no_evidence"  #: confidence is NaN: nothing to judge by
     FAILED = "failed"  #: the model gave no usable output
     CANCELLED = "cancelled"  #: the caller went away before there was an answer
@@ -243,9 +244,21 @@ class Verdicts:
     accepted: BoolArray  #: (n,) confidence >= threshold
     threshold: float
     failures: Mapping[int, Failure] = field(default_factory=dict)
+    #: (n,) of the 1st level: rejected without asking the remote model; None: nowhere
+    abstained: BoolArray | None = None
+    #: (n,) of the 2nd level: the answer, if it is accepted, is the local prediction (arbitration); None: nowhere
+    local_preferred: BoolArray | None = None
+    #: (n,) of the 2nd level: the confidences of a supervisor of both levels, compared with the threshold in the place
+    #: of `confidences`; None: there is none
+    pair_confidences: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.confidences)
+
+    @property
+    def deferred(self) -> BoolArray:
+        """(n,) of the 1st level: neither accepted nor abstained on."""
+        return ~self.accepted if self.abstained is None else ~(self.accepted | self.abstained)
 
     def reason(self, row: int) -> Reason:
         """Why this prediction was trusted or not."""
@@ -253,7 +266,25 @@ class Verdicts:
             return Reason.TRUSTED
         if row in self.failures:
             return Reason.FAILED
-        return Reason.NO_EVIDENCE if np.isnan(self.confidences[row]) else Reason.NOT_TRUSTED
+        if self.abstained is not None and self.abstained[row]:
+            return Reason.ABSTAINED
+        compared = self.confidences if self.pair_confidences is None else self.pair_confidences
+        return Reason.NO_EVIDENCE if np.isnan(compared[row]) else Reason.NOT_TRUSTED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferred:
+    """What the 1st level made of the k inputs that the 2nd is asked about, for supervisors that read both levels."""
+
+    output: ModelOutput  #: n rows, the deferred among them
+    confidences: FloatArray  #: (n,)
+    rows: IntArray  #: (k,) which of them are deferred, rising
+
+    def taken(self) -> tuple[ModelOutput, FloatArray]:
+        """The k deferred rows of both."""
+        if len(self.rows) == len(self.output):
+            return self.output, self.confidences
+        return take_outputs(self.output, self.rows), self.confidences[self.rows]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -283,7 +314,7 @@ class Decisions:
     local_output: ModelOutput  #: n rows
     local_verdicts: Verdicts  #: n rows
     local_supervisor_s: float  #: seconds per input
-    deferred: IntArray  #: (k,) the inputs whose local prediction was not trusted, rising
+    deferred: IntArray  #: (k,) the inputs about which the remote model was asked, rising
     remote_output: ModelOutput | None = None  #: k rows; None when k = 0
     remote_verdicts: Verdicts | None = None  #: k rows
     remote_supervisor_s: float = 0.0  #: seconds per deferred input
@@ -333,8 +364,8 @@ class Outcome:
     id: str
     answer: Any  #: a model's prediction, or the fallback's answer; None when there is none (see `answered`)
     route: Route
-    reason: Reason  #: of the level that decided: trusted, or why the remote prediction was not
-    deferred_because: Reason | None  #: why the local prediction was not trusted; None when it was
+    reason: Reason  #: of the level that decided: trusted, or why it was not
+    deferred_because: Reason | None  #: why the remote model was asked; None when it was not
     local_prediction: Any
     local_confidence: float
     local_latency_s: float
@@ -351,6 +382,16 @@ class Outcome:
     fallback: str | None = None  #: `raise`, `default`, `call` or `queue` on REJECTED; None otherwise
     fallback_s: float = 0.0  #: seconds spent in the fallback
     fallback_error: str | None = None  #: what the fallback itself raised
+    #: of what is answered after a request, by a supervisor that has read both levels; NaN: no request, or nothing to
+    #: weigh; None: there is no such supervisor
+    pair_confidence: float | None = None
+
+    @property
+    def answer_confidence(self) -> float:
+        """The confidence that the last threshold was compared with."""
+        if not self.remote_requested:
+            return self.local_confidence
+        return self.remote_confidence if self.pair_confidence is None else self.pair_confidence
 
     @property
     def answered(self) -> bool:
@@ -385,6 +426,7 @@ class Outcomes:
     fallbacks: Sequence[str | None]
     fallback_s: FloatArray  #: (n,)
     fallback_errors: Sequence[str | None]
+    pair_confidences: FloatArray | None = None  #: (n,) as `Outcome.pair_confidence`; None: no such supervisor
 
     def __len__(self) -> int:
         return len(self.routes)
@@ -416,6 +458,7 @@ class Outcomes:
             fallback=self.fallbacks[row],
             fallback_s=float(self.fallback_s[row]),
             fallback_error=self.fallback_errors[row],
+            pair_confidence=None if self.pair_confidences is None else float(self.pair_confidences[row]),
         )
 
     def raise_for_rejected(self) -> None:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from bisupervised.decision import accept, check_threshold
+from bisupervised.decision import accept, check_threshold, first_level
 from bisupervised.errors import EvidenceError, InputError
 from bisupervised.probability_calibration import IsotonicCalibration, TemperatureScaling
 from bisupervised.quantifiers import MaxSoftmax, Quantifier
 from bisupervised.quantifiers.port import probabilities_of
-from bisupervised.records import Evidence, FloatArray, ModelOutput, Verdicts, take_outputs
+from bisupervised.records import (
+    BothLevels,
+    Deferred,
+    Evidence,
+    FloatArray,
+    ModelOutput,
+    PairConfidences,
+    Verdicts,
+    take_outputs,
+)
+
+#: A supervisor that has read both levels.
+Pair: TypeAlias = Callable[[BothLevels], PairConfidences]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +35,9 @@ class Supervisor:
 
     `threshold` is compared with the (calibrated) confidence by the one acceptance rule; the default trusts
     nothing, so a system that was never calibrated asks the remote model and rejects rather than guess.
+    `abstain` is a second threshold, for the 1st level: below it an input is rejected at once, without asking the
+    remote model (see `bisupervised.decision`). `pair`, for the 2nd level, is a supervisor that reads both levels: its
+    confidences take the place of this one's, and it may prefer the local prediction.
     `never_trust` names predictions that are never accepted whatever their confidence, such as the `other`
     class of a local model that knows only the frequent classes (the paper's input domain reduction): they
     count as giving no evidence.
@@ -32,9 +48,12 @@ class Supervisor:
     temperature: TemperatureScaling | None = None
     isotonic: IsotonicCalibration | None = None
     never_trust: Collection[Any] = ()
+    abstain: float = -math.inf
+    pair: Pair | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
+        object.__setattr__(self, "abstain", check_threshold(self.abstain, "abstain"))
         if self.temperature is not None and self.quantifier.needs is not Evidence.PROBABILITIES:
             reads = "nothing" if self.quantifier.needs is None else self.quantifier.needs.value
             raise EvidenceError(
@@ -44,9 +63,9 @@ class Supervisor:
         if isinstance(self.never_trust, str):
             raise InputError(f"never_trust is a collection of predictions: never_trust=[{self.never_trust!r}]")
 
-    def with_threshold(self, threshold: float) -> Supervisor:
-        """The same supervisor with another threshold."""
-        return replace(self, threshold=threshold)
+    def with_threshold(self, threshold: float, abstain: float = -math.inf) -> Supervisor:
+        """The same supervisor with other thresholds."""
+        return replace(self, threshold=threshold, abstain=abstain)
 
     def confidences(self, output: ModelOutput) -> FloatArray:
         """(n,) confidences; NaN for failed rows and for predictions that are never trusted."""
@@ -77,7 +96,42 @@ class Supervisor:
             )
         return confidences if self.isotonic is None else self.isotonic(confidences)
 
-    def judge(self, output: ModelOutput) -> Verdicts:
-        """One verdict for each of the n predictions."""
+    def judge(self, output: ModelOutput, deferred: Deferred | None = None) -> Verdicts:
+        """One verdict for each of the n predictions.
+
+        `deferred` is given at the 2nd level: what the 1st made of the same inputs.
+        """
         confidences = self.confidences(output)
-        return Verdicts(confidences, accept(confidences, self.threshold), self.threshold, output.failures)
+        if self.pair is not None and deferred is not None:
+            return self._judge_pair(output, confidences, deferred, self.pair)
+        if self.abstain == -math.inf:
+            return Verdicts(confidences, accept(confidences, self.threshold), self.threshold, output.failures)
+        accepted, asked = first_level(confidences, self.threshold, self.abstain)
+        return Verdicts(confidences, accepted, self.threshold, output.failures, abstained=~(accepted | asked))
+
+    def _judge_pair(self, output: ModelOutput, confidences: FloatArray, deferred: Deferred, pair: Pair) -> Verdicts:
+        local_output, local_confidences = deferred.taken()
+        seen = pair_confidences(pair, BothLevels(local_output, local_confidences, output, confidences))
+        return Verdicts(
+            confidences,
+            accept(seen.confidences, self.threshold),
+            self.threshold,
+            output.failures,
+            local_preferred=seen.local_preferred,
+            pair_confidences=seen.confidences,
+        )
+
+
+def pair_confidences(pair: Pair, both: BothLevels) -> PairConfidences:
+    """What a supervisor of both levels makes of k inputs, without what nobody may trust.
+
+    A remote prediction without confidence (failed, never trusted, no evidence) leaves nothing to weigh: NaN. Nor may
+    a local prediction without confidence be preferred.
+    """
+    seen = pair(both)
+    unknown = np.isnan(both.remote_confidences)
+    if seen.local_preferred is not None:
+        unknown = unknown | (seen.local_preferred & np.isnan(both.local_confidences))
+    if not unknown.any():
+        return seen
+    return replace(seen, confidences=np.where(unknown, np.nan, seen.confidences))

@@ -597,5 +597,9 @@ def table_from_outcomes(outcomes: Any, labels: Iterable[Any] | None = None) -> T
             "route": np.array([Route(route).label for route in outcomes.routes]),
             "answer": outcomes.answers,
             "fallback_s": outcomes.fallback_s,
+            "deferred_because": np.array(
+                [None if one is None else str(one) for one in outcomes.deferred_because], object
+            ),
+            **({} if outcomes.pair_confidences is None else {"pair_confidence": outcomes.pair_confidences}),
         },
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisupervised.gateway.judging import Judge
+from bisupervised.gateway.judging import RuledSupervisor
 from bisupervised.gateway.settings import REPLY_KINDS, REQUEST_KINDS
 from bisupervised.quantifiers import GivenConfidence
 from bisupervised.records import ModelOutput
@@ -274,7 +274,7 @@ def test_a_rule_rejects_a_local_reply_that_cannot_be_scored(
 
 def test_a_refusal_with_likely_words_is_no_answer_to_be_trusted(running: InThread, upstream: FaultyUpstream) -> None:
     """Content filters cut an answer: its tokens were likely, and it is none."""
-    judge = Judge(Supervisor(GivenConfidence(), 0.5))
+    judge = RuledSupervisor(Supervisor(GivenConfidence(), 0.5))
     output = ModelOutput(np.array(["refusal"]), confidences=np.array([0.99]))
     assert judge.judge(output).accepted.tolist() == [True]
     judge.trust_none = True

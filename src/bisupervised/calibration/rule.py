@@ -1,13 +1,6 @@
-"""The rule with three actions at the 1st level, replayed on recorded rows: the one place that calibration counts by.
+"""The thresholds of both levels as one rule (see `bisupervised.decision`), replayed on recorded rows.
 
-    local confidence >= rule.local                     accept: the local answer
-    else, local confidence < rule.abstain              abstain early: reject, and do not ask the remote model
-    else                                               defer: ask the remote model
-        remote confidence >= rule.remote               the remote answer
-        else                                           abstain late
-
-A NaN local confidence is deferred under every rule: it is no evidence that the remote model would fail too. A NaN
-remote confidence is never accepted. Every comparison is `bisupervised.decision.accept`.
+The one place that calibration counts by.
 """
 
 from __future__ import annotations
@@ -19,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bisupervised.decision import accept, check_threshold
+from bisupervised.decision import accept, check_threshold, first_level
 from bisupervised.errors import InputError
 from bisupervised.records import AnyArray, BoolArray, FloatArray
 
@@ -125,18 +118,6 @@ class Counts:
         return 1.0 - self.risk
 
 
-def actions_of(local_confidence: FloatArray, local: Any, abstain: Any) -> tuple[BoolArray, BoolArray]:
-    """(accepted, deferred), booleans of the broadcast shape; what is neither is abstained early.
-
-    >>> accepted, deferred = actions_of(np.array([0.9, 0.5, 0.1, np.nan]), 0.8, 0.3)
-    >>> accepted.tolist(), deferred.tolist()
-    ([True, False, False, False], [False, True, False, True])
-    """
-    accepted = accept(local_confidence, local)
-    asked = accept(local_confidence, abstain) | np.isnan(local_confidence)
-    return accepted, asked & ~accepted
-
-
 def replay(rows: CalibrationRows, local: Any, remote: Any, abstain: Any = -math.inf) -> Counts:
     """Counts of k rules on n rows, O(k n): the thresholds are (k,) arrays, or numbers that all rules share."""
     local, remote, abstain = np.broadcast_arrays(*(np.atleast_1d(one) for one in (local, remote, abstain)))
@@ -146,7 +127,7 @@ def replay(rows: CalibrationRows, local: Any, remote: Any, abstain: Any = -math.
     block = max(1, _BLOCK // k)
     for start in range(0, n, block):
         part = rows.take(slice(start, start + block))
-        accepted, deferred = actions_of(part.local_confidence[None, :], first, third)
+        accepted, deferred = first_level(part.local_confidence[None, :], first, third)
         trusted = accept(part.remote_confidence[None, :], second) & deferred
         sums[0] += np.count_nonzero(accepted, axis=1) + np.count_nonzero(trusted, axis=1)
         sums[1] += accepted @ part.local_loss + trusted @ part.remote_loss
@@ -162,7 +143,7 @@ def losses_of(
     """(accepted, deferred, loss), each (k, n), of k rules: what `replay` adds up. The loss is 0 where nothing is
     accepted."""
     first, second, third = (np.atleast_1d(one)[:, None] for one in (local, remote, abstain))
-    at_first, deferred = actions_of(rows.local_confidence[None, :], first, third)
+    at_first, deferred = first_level(rows.local_confidence[None, :], first, third)
     trusted = accept(rows.remote_confidence[None, :], second) & deferred
     return at_first | trusted, deferred, at_first * rows.local_loss + trusted * rows.remote_loss
 
@@ -181,6 +162,6 @@ def figures_of(rows: CalibrationRows, rule: Rule) -> Counts:
 
 def actions(local_confidence: FloatArray, rule: Rule) -> AnyArray:
     """(n,) values of `Action`."""
-    accepted, deferred = actions_of(local_confidence, rule.local, rule.abstain)
+    accepted, deferred = first_level(local_confidence, rule.local, rule.abstain)
     chosen: AnyArray = np.where(accepted, Action.ACCEPT, np.where(deferred, Action.DEFER, Action.ABSTAIN))
     return chosen.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""`thresholds.toml`: the two thresholds with their evidence. What a system runs on, and can be held to."""
+"""`thresholds.toml`: the thresholds with their evidence. What a system runs on, and can be held to."""
 
 from __future__ import annotations
 
@@ -21,15 +21,21 @@ ASSUMPTION = "Holds as far as future inputs come from where the calibration rows
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Two thresholds, the target they were chosen for, and what they achieved."""
+    """The thresholds of both levels, the target they were chosen for, and what they achieved.
+
+    `abstain` is the second one of the 1st level, below which an input is rejected without asking the remote model;
+    -inf: never.
+    """
 
     local: float
     remote: float
     target: Mapping[str, Any] = field(default_factory=dict)  #: name and settings
     evidence: Mapping[str, Any] = field(default_factory=dict)  #: n, data hash, seed, date, split
     achieved: Mapping[str, Any] = field(default_factory=dict)  #: figures by glossary name, held out where said
+    abstain: float = -math.inf
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "abstain", check_threshold(self.abstain, "abstain threshold"))
         object.__setattr__(self, "local", check_threshold(self.local, "local threshold"))
         object.__setattr__(self, "remote", check_threshold(self.remote, "remote threshold"))
 
@@ -37,6 +43,8 @@ class Thresholds:
     def id(self) -> str:
         """Twelve hexadecimal digits that name these thresholds in logs and headers."""
         content = [self.local, self.remote, _plain(self.target), _plain(self.evidence)]
+        if self.abstain != -math.inf:
+            content.append(self.abstain)
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -51,6 +59,11 @@ class Thresholds:
             f"local = {_toml(self.local)}",
             f"remote = {_toml(self.remote)}",
         ]
+        if self.abstain != -math.inf:
+            sections += [
+                "# Below this local confidence an input is rejected at once: the remote model is not asked.",
+                f"abstain = {_toml(self.abstain)}",
+            ]
         for name in ("target", "evidence", "achieved"):
             values: Mapping[str, Any] = _plain(getattr(self, name))
             if values:
@@ -80,7 +93,8 @@ class Thresholds:
         given = values.get("thresholds", {})
         if not isinstance(given, dict) or not {"local", "remote"} <= given.keys():
             raise ThresholdError(f"{path} needs a [thresholds] table with local = … and remote = …")
-        for name in ("local", "remote"):
+        given = {"abstain": -math.inf, **given}
+        for name in _NAMES:
             if isinstance(given[name], bool) or not isinstance(given[name], int | float):
                 raise ThresholdError(f"{path}: thresholds.{name} must be a number, not {given[name]!r}")
         sections = {name: values.get(name, {}) for name in ("target", "evidence", "achieved")}
@@ -88,12 +102,13 @@ class Thresholds:
             if not isinstance(section, dict):
                 raise ThresholdError(f"{path}: {name} must be a table [{name}], not {section!r}")
         try:
-            local, remote = (
-                check_threshold(given[name], f"{path}: thresholds.{name}") for name in ("local", "remote")
-            )
+            local, remote, abstain = (check_threshold(given[name], f"{path}: thresholds.{name}") for name in _NAMES)
         except OverflowError as error:
             raise ThresholdError(f"{path}: a threshold is too large a number; write inf to accept none") from error
-        return cls(local, remote, **sections)
+        return cls(local, remote, abstain=abstain, **sections)
+
+
+_NAMES = ("local", "remote", "abstain")
 
 
 def _plain(value: Any) -> Any:

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from bisupervised.calibration.rule import CalibrationRows, Rule, actions_of, figures_of
-from bisupervised.decision import accept
+from bisupervised.calibration.rule import CalibrationRows, Rule, figures_of
+from bisupervised.decision import accept, first_level
 from bisupervised.evaluation.intervals import Estimate, normal_interval
 from bisupervised.records import BoolArray, FloatArray
 
@@ -64,7 +64,7 @@ def without_requests(choosing: CalibrationRows, judging: CalibrationRows, rule: 
     """
     threshold = _threshold_of_coverage(choosing.local_confidence, figures_of(choosing, rule).accepted)
     alone = accept(judging.local_confidence, threshold)
-    accepted, deferred = actions_of(judging.local_confidence, rule.local, rule.abstain)
+    accepted, deferred = first_level(judging.local_confidence, rule.local, rule.abstain)
     answered = accepted | (deferred & accept(judging.remote_confidence, rule.remote))
     losses = np.where(accepted, judging.local_loss, judging.remote_loss)
     of_alone, ours = _accuracy(alone, judging.local_loss)

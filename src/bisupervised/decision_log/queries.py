@@ -193,7 +193,9 @@ def _sums(connection: sqlite3.Connection, period: Period) -> dict[str, Any]:
     sums = {
         "n": "count(*)",
         # In observe mode the remote model is asked about what is trusted locally too: that is an extra call.
-        "remote_calls": "sum(remote_asked AND route <> 'local')",
+        "remote_calls": (
+            "sum(remote_asked AND reason <> 'abstained' AND (route <> 'local' OR deferred_because IS NOT NULL))"
+        ),
         "extra_remote_calls": "sum(extra_remote_calls)",
         "local": "sum(local_cost)",
         "remote": f"sum({_REMOTE_COST})",

@@ -153,6 +153,7 @@ def _fields_of(outcomes: Outcomes | list[Outcome]) -> Iterable[tuple[Any, ...]]:
         "fallback": outcomes.fallbacks,
         "fallback_s": outcomes.fallback_s.tolist(),
         "fallback_error": outcomes.fallback_errors,
+        "pair_confidence": [NULL] * len(outcomes) if (pair := outcomes.pair_confidences) is None else pair.tolist(),
         **_level_columns("local", outcomes.local),
         **_level_columns("remote", outcomes.remote),
     }

@@ -138,6 +138,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX audits_time ON audits (time)",
     ),
+    # Supervisors that read both levels.
+    ("ALTER TABLE decisions ADD COLUMN pair_confidence REAL",),
 )
 
 

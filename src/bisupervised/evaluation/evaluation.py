@@ -28,7 +28,7 @@ from bisupervised.evaluation.risk_coverage import RiskCoverage, risk_coverage
 from bisupervised.evaluation.scored import coded, scored_curve, scored_difference, scored_figures
 from bisupervised.evaluation.supervised import SupervisedRow, supervised_table
 from bisupervised.evaluation.system import Decided, SystemFigures, paired_difference, system_figures, with_bootstrap
-from bisupervised.records import AnyArray, FloatArray, LevelName, Route, RouteArray
+from bisupervised.records import AnyArray, FloatArray, LevelName, PairConfidences, Route, RouteArray
 from bisupervised.table import Table
 
 FALSE_ALARM_TARGETS = (0.01, 0.05, 0.1)
@@ -90,6 +90,7 @@ class Evaluation:
     objective: str
     local_threshold: float
     remote_threshold: float
+    abstain_threshold: float  #: -inf: no early abstention
     systems: dict[str, SystemFigures]  #: local_only, remote_only, bisupervised, and supervised baselines
     versus_remote_only: Estimate  #: system accuracy of the cascade minus remote-only, paired
     supervised_versus: dict[str, Estimate]  #: supervised accuracy minus each supervised baseline's, at equal coverage
@@ -108,20 +109,25 @@ def evaluate_at(
     local_threshold: float,
     remote_threshold: float,
     *,
+    abstain_threshold: float = -math.inf,
+    pair: PairConfidences | None = None,
     objective: Objective | None = None,
     abstention_cost: float = 0.0,
     seed: int = 0,
 ) -> Evaluation:
     """Every figure of the two models, their supervisors and the cascade at these thresholds.
 
-    `objective` is accuracy by default. `abstention_cost` is what a rejected input costs besides (a person's
+    `pair`: what a supervisor of both levels makes of the rows. `objective` is accuracy by default. `abstention_cost`
+    is what a rejected input costs besides (a person's
     time, a fallback), in currency units.
     """
     check_threshold(local_threshold, "local threshold")
     check_threshold(remote_threshold, "remote threshold")
+    check_threshold(abstain_threshold, "abstention threshold")
     table = graded_table(table, objective)
     notes = list(table.notes)
-    decided = _systems(table, local_threshold, remote_threshold, abstention_cost, notes)
+    rule = local_threshold, remote_threshold, abstain_threshold
+    decided = _systems(table, rule, pair, abstention_cost, notes)
     figures = {name: with_bootstrap(system_figures(one), one, seed=seed) for name, one in decided.items()}
     if isinstance(objective, Scored):
         table, objective = coded(table, objective)
@@ -135,6 +141,7 @@ def evaluate_at(
         objective=ACCURACY if objective is None else objective.name,
         local_threshold=float(local_threshold),
         remote_threshold=float(remote_threshold),
+        abstain_threshold=float(abstain_threshold),
         systems=figures,
         versus_remote_only=_versus_remote_only(table, decided, objective, seed),
         supervised_versus=_supervised_versus(decided),
@@ -170,7 +177,11 @@ def graded_table(table: Table, objective: Objective | None) -> Table:
 
 
 def _systems(
-    table: Table, local_threshold: float, remote_threshold: float, abstention_cost: float, notes: list[str]
+    table: Table,
+    rule: tuple[float, float, float],
+    pair: PairConfidences | None,
+    abstention_cost: float,
+    notes: list[str],
 ) -> dict[str, Decided]:
     routes = recorded_routes(table)
     if routes is not None and not table.remote.asked.all():
@@ -182,7 +193,7 @@ def _systems(
             f"routes it took{several}, whatever thresholds are given, and remote-only is not known"
         )
     else:
-        cascade = system.bisupervised(table, local_threshold, remote_threshold, abstention_cost=abstention_cost)
+        cascade = system.bisupervised(table, *rule, pair=pair, abstention_cost=abstention_cost)
         unasked = int((cascade.requested & ~table.remote.asked).sum())
         if unasked:
             notes.append(

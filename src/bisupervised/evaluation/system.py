@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bisupervised.decision import accept, decide
+from bisupervised.decision import accept, first_level, route
 from bisupervised.evaluation.intervals import (
     NOT_KNOWN,
     Estimate,
@@ -18,7 +18,15 @@ from bisupervised.evaluation.intervals import (
     rate,
 )
 from bisupervised.evaluation.supervised import false_alarm_rate, s_beta
-from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelRows, Route, RouteArray
+from bisupervised.records import (
+    AnyArray,
+    BoolArray,
+    FloatArray,
+    LevelRows,
+    PairConfidences,
+    Route,
+    RouteArray,
+)
 from bisupervised.table import Table
 
 
@@ -39,6 +47,7 @@ class SystemFigures:
     n_labelled: int
     request_rate: Estimate  #: share of inputs sent to the remote model
     system_accuracy: Estimate  #: correct among all labelled inputs, 2nd level ignored
+    early_abstention: Estimate  #: share rejected without asking the remote model
     coverage: Estimate  #: share of all inputs answered by a trusted model
     supervised_accuracy: Estimate  #: correct among the accepted, labelled inputs
     false_alarm_rate: float  #: correct predictions rejected / all correct
@@ -63,6 +72,7 @@ class Decided:
     correct: FloatArray  #: of the prediction taken before the 2nd level judges it; NaN without a label
     latency_s: FloatArray
     cost: FloatArray
+    abstained: BoolArray | None = None  #: of a cascade: rejected without asking the remote model
 
 
 def latency_of(level: LevelRows) -> FloatArray:
@@ -72,20 +82,39 @@ def latency_of(level: LevelRows) -> FloatArray:
 
 
 def bisupervised(
-    table: Table, local_threshold: float, remote_threshold: float, *, abstention_cost: float = 0.0
+    table: Table,
+    local_threshold: float,
+    remote_threshold: float,
+    abstain_threshold: float = -math.inf,
+    *,
+    pair: PairConfidences | None = None,
+    abstention_cost: float = 0.0,
 ) -> Decided:
-    """Both supervisors at these thresholds."""
-    routes = decide(table.local.confidences, local_threshold, table.remote.confidences, remote_threshold)
-    return _cascade(table, routes, abstention_cost)
+    """Both supervisors at these thresholds. `pair`: what a supervisor of both levels makes of the rows."""
+    accepted, deferred = first_level(table.local.confidences, local_threshold, abstain_threshold)
+    confidences = table.remote.confidences if pair is None else pair.confidences
+    remote_accepted = accept(confidences, remote_threshold) & deferred
+    preferred = np.zeros(len(table), dtype=np.bool_)
+    if pair is not None and pair.local_preferred is not None:
+        preferred = deferred & pair.local_preferred
+    routes = route(accepted | (remote_accepted & preferred), remote_accepted)
+    return _cascade(table, routes, deferred, preferred, abstention_cost)
 
 
 def as_routed(table: Table, routes: RouteArray, *, abstention_cost: float = 0.0) -> Decided:
     """The routes that a running system took and logged."""
-    return _cascade(table, routes, abstention_cost)
-
-
-def _cascade(table: Table, routes: RouteArray, abstention_cost: float) -> Decided:
+    because = table.extra.get("deferred_because")
     deferred = routes != Route.LOCAL
+    if because is not None:
+        # A local answer may be one that was chosen after a request; a rejection may have come without one.
+        known = np.array([one is not None and one == one for one in because], dtype=np.bool_)
+        deferred = known & table.remote.asked | (routes == Route.REMOTE)
+    return _cascade(table, routes, deferred, deferred & (routes == Route.LOCAL), abstention_cost)
+
+
+def _cascade(
+    table: Table, routes: RouteArray, deferred: BoolArray, preferred: BoolArray, abstention_cost: float
+) -> Decided:
     local_s, remote_s = latency_of(table.local), latency_of(table.remote)
     fallback_s = table.extra.get("fallback_s")
     if fallback_s is not None:
@@ -96,9 +125,10 @@ def _cascade(table: Table, routes: RouteArray, abstention_cost: float) -> Decide
         routes=routes,
         requested=deferred,
         local_asked=True,
-        correct=np.where(deferred, table.correct("remote"), table.correct("local")),
+        correct=np.where(deferred & ~preferred, table.correct("remote"), table.correct("local")),
         latency_s=np.where(deferred, local_s + remote_s, local_s),
         cost=cost + abstention_cost * (routes == Route.REJECTED),
+        abstained=(routes == Route.REJECTED) & ~deferred,
     )
 
 
@@ -151,6 +181,7 @@ def system_figures(decided: Decided) -> SystemFigures:
         n_labelled=int(labelled.sum()),
         request_rate=rate(int(decided.requested.sum()), n),
         system_accuracy=rate(float(decided.correct[labelled].sum()), int(labelled.sum())),
+        early_abstention=rate(0 if decided.abstained is None else int(decided.abstained.sum()), n),
         coverage=coverage,
         supervised_accuracy=supervised,
         false_alarm_rate=false_alarm_rate(decided.correct[labelled], accepted[labelled]),

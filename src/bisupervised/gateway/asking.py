@@ -14,7 +14,7 @@ from bisupervised.cascade import Ask
 from bisupervised.errors import BudgetExhausted, LogError
 from bisupervised.gateway.judging import (
     FIRST_LEVEL_DEFAULT,
-    Judge,
+    RuledSupervisor,
     first_level_rule,
     not_asked,
     second_level_rule,
@@ -117,7 +117,7 @@ class Asking:
         self.scopes = scopes
         self.spent = {level: Spending(service.ledger, scopes) for level in LevelName}
         self._replies: dict[LevelName, Reply] = {}
-        self._judges: dict[LevelName, Judge] = {}
+        self._ruled: dict[LevelName, RuledSupervisor] = {}
         self._speculation: asyncio.Task[Reply] | None = None
         self._skipped: Failure | None = None  # why the local model is not asked
         self._unscorable: str | None = None
@@ -143,11 +143,11 @@ class Asking:
             return await self._local_output()
         return await self._remote_output()
 
-    def _appoint_judges(self) -> None:
+    def _rule_supervisors(self) -> None:
         local, remote = self.supervisors
-        self._judges = {
-            LevelName.LOCAL: Judge(local, trust_all=self.wishes.force is LevelName.LOCAL),
-            LevelName.REMOTE: Judge(remote),
+        self._ruled = {
+            LevelName.LOCAL: RuledSupervisor(local, trust_all=self.wishes.force is LevelName.LOCAL),
+            LevelName.REMOTE: RuledSupervisor(remote),
         }
 
     async def _local_output(self) -> ModelOutput:
@@ -183,7 +183,7 @@ class Asking:
             return None
         self._note_unscorable("local", kind)
         if rule == "local":
-            self._judges[LevelName.LOCAL].trust_unscored = True
+            self._ruled[LevelName.LOCAL].trust_unscored = True
             return None
         if rule == "reject":
             self._rejected_by_rule = kind
@@ -193,7 +193,7 @@ class Asking:
         if reply.kind == "text":
             return
         self._note_unscorable("local", reply.kind)
-        judge = self._judges[LevelName.LOCAL]
+        judge = self._ruled[LevelName.LOCAL]
         rule = self.cascade.settings.first_level_rules.get(reply.kind, FIRST_LEVEL_DEFAULT)
         if rule == "local":
             judge.trust_unscored = True
@@ -207,7 +207,7 @@ class Asking:
             kind = self.request.kinds[0]
         if kind != "text":
             rule = second_level_rule(kind, self.cascade.settings.second_level_rules)
-            self._judges[LevelName.REMOTE].trust_unscored = rule == "trust"
+            self._ruled[LevelName.REMOTE].trust_unscored = rule == "trust"
             if kind == reply.kind:
                 self._note_unscorable("remote", kind)
 
@@ -222,7 +222,8 @@ class Asking:
             return ModelOutput.failed(1, not_asked("the client forced the local model"))
         if self._rejected_by_rule is not None:
             return ModelOutput.failed(1, not_asked(f"no supervisor can score it: {self._rejected_by_rule}"))
-        self._drop_other(LevelName.REMOTE)  # a local stream that was not trusted
+        if self.supervisors[1].pair is None:
+            self._drop_other(LevelName.REMOTE)  # a local stream that was not trusted
         reply = await self._ask(LevelName.REMOTE)
         self._apply_remote_rule(reply)
         return reply.output
@@ -278,6 +279,8 @@ class Asking:
     def _tokens_to_decide(self, level: LevelName) -> int | None:
         """How many tokens' evidence a level is judged on; 0: none is needed; None: all of them."""
         quantifier = self.supervisors[level is LevelName.REMOTE].quantifier
+        if self.supervisors[1].pair is not None:
+            return None  # it compares whole answers
         if quantifier.needs is None:
             return 0
         # A call of a tool may follow any beginning.

@@ -21,7 +21,7 @@ from bisupervised.decision_log.ids import new_id
 from bisupervised.errors import BudgetExhausted, LogError
 from bisupervised.fallback import Default, Fallback, HandOver, LocalUntrusted, Raise
 from bisupervised.gateway.asking import Wishes, granted
-from bisupervised.gateway.judging import Judge
+from bisupervised.gateway.judging import RuledSupervisor
 from bisupervised.gateway.settings import Mode
 from bisupervised.gateway.spending import Payment, Spending
 from bisupervised.gateway.v2 import Headers, Inference, refusal_of_outcome
@@ -169,7 +169,7 @@ class _Batch:
 
     async def _enforced(self) -> Outcomes | OneOutcome:
         force = self._client.wishes.force
-        local = Judge(self._supervisors[0], trust_all=force is LevelName.LOCAL)
+        local = RuledSupervisor(self._supervisors[0], trust_all=force is LevelName.LOCAL)
         decisions = await adrive(deciding(len(self._inputs), local, self._supervisors[1]), self._answer)
         if len(self._inputs) == 1:
             return await self._one(decisions)
@@ -270,7 +270,7 @@ class _Batch:
 
     def _served(self, remote: ModelOutput) -> Outcomes:
         """What the client gets: the remote model's answers, whatever a supervisor thinks of them."""
-        trusting = Judge(self._supervisors[1], trust_all=True)
+        trusting = RuledSupervisor(self._supervisors[1], trust_all=True)
         decisions = replay(self._not_local(), remote, (self._supervisors[0], trusting))
         return outcomes_of(decisions, self._ids, self._cascade.costs)
 
@@ -336,7 +336,7 @@ class _Batch:
         if share <= 0.0 or self._service.draining:
             return
         for row, outcome in enumerate(rows):
-            if outcome.route is Route.LOCAL and random.random() < share:
+            if outcome.route is Route.LOCAL and not outcome.remote_requested and random.random() < share:
                 self._service.background(self._audit_one(self._inputs[row : row + 1], outcome))
 
     async def _audit_one(self, inputs: Sequence[Any], outcome: Outcome) -> None:

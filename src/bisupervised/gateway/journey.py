@@ -62,11 +62,11 @@ class Journey(Answering):
 
     async def _enforce(self) -> None:
         force = self.wishes.force
-        self._appoint_judges()
+        self._rule_supervisors()
         if self.cascade.settings.speculative and force is None and not self._goes_straight_to_remote():
             await self._channel.waiting()
             self._speculation = asyncio.create_task(self._fetch(LevelName.REMOTE))
-        heart = deciding(1, self._judges[LevelName.LOCAL], self._judges[LevelName.REMOTE])
+        heart = deciding(1, self._ruled[LevelName.LOCAL], self._ruled[LevelName.REMOTE])
         decisions = await adrive(heart, self._answer)
         self._drop_speculation()
         outcome = without_unasked(outcome_of(decisions, self.id, self.cascade.costs))
@@ -79,14 +79,14 @@ class Journey(Answering):
         await self._send(level, decisions, outcome)
         if level is LevelName.REMOTE:
             self.service.conversations.answered_remotely(self)
-        elif self.mode is Mode.ENFORCE and force is None:
+        elif self.mode is Mode.ENFORCE and force is None and not outcome.remote_requested:
             self.service.audit(self, self._outcome)  # a stream's is complete only now
 
     # ------------------------------------------------------------ observe, and remote only: answer as before
 
     async def _remote_as_before(self) -> None:
         local: asyncio.Task[Reply] | None = None
-        self._appoint_judges()
+        self._rule_supervisors()
         await self._channel.waiting()
         observed = self.mode is Mode.OBSERVE
         self._skipped = self._why_not_scored() if observed else not_asked(str(self.mode))
@@ -143,10 +143,10 @@ class Journey(Answering):
             local = local_reply.output
             self._apply_local_rule(local_reply)
         self._apply_remote_rule(remote_reply)
-        judges = self._judges[LevelName.LOCAL], self._judges[LevelName.REMOTE]
-        judges[1].trust_none = self._rejected_by_rule is not None
-        outcome = without_unasked(outcome_of(replay(local, remote, judges), self.id, self.cascade.costs))
-        if outcome.route is not Route.LOCAL:
+        ruled = self._ruled[LevelName.LOCAL], self._ruled[LevelName.REMOTE]
+        ruled[1].trust_none = self._rejected_by_rule is not None
+        outcome = without_unasked(outcome_of(replay(local, remote, ruled), self.id, self.cascade.costs))
+        if outcome.remote_requested or outcome.reason is Reason.NOT_ASKED:
             return outcome
         # It was asked all the same: what it said, and how sure it was, is what calibration wants to know.
         asked = replay(ModelOutput.failed(1, Failure("", "")), remote, self.supervisors)
@@ -182,7 +182,8 @@ class Journey(Answering):
         remote = self.spent[LevelName.REMOTE]
         extra_calls, extra_cost = 0, 0.0
         if self.mode is not Mode.ENFORCE and self.wishes.force is None:
-            extra_calls = int(outcome.deferred_because is None and outcome.route is Route.LOCAL)
+            unneeded = outcome.route is Route.LOCAL or outcome.reason is Reason.ABSTAINED
+            extra_calls = int(outcome.deferred_because is None and unneeded)
         elif remote.calls and not outcome.remote_requested:  # speculative, and not needed
             extra_calls, extra_cost = remote.calls, remote.cost
         local_cost = self._cost(LevelName.LOCAL, outcome.local_cost)

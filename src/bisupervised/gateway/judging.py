@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from bisupervised.gateway.settings import REPLY_KINDS, REQUEST_KINDS
-from bisupervised.records import Failure, ModelOutput, Outcome, Reason, Verdicts
+from bisupervised.records import Deferred, Failure, ModelOutput, Outcome, Reason, Verdicts
 from bisupervised.supervisor import Supervisor
 
 NAN: Final = math.nan
@@ -25,8 +25,8 @@ SECOND_LEVEL_DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys((*REQUEST_KINDS,
 }
 
 
-class Judge:
-    """A supervisor for one request, of one input or many. The heart asks it as it asks any supervisor.
+class RuledSupervisor:
+    """A supervisor under the rules of one request, of one input or many. The heart asks it as it asks any other.
 
     `trust_all` accepts every answer (the client forced this level); `trust_none` accepts none, whose kind goes to
     the next level by its rule; `trust_unscored` accepts one without evidence, which the rule for its kind allows.
@@ -41,16 +41,22 @@ class Judge:
         self.trust_none = False
         self.trust_unscored = False
 
-    def judge(self, output: ModelOutput) -> Verdicts:
+    def judge(self, output: ModelOutput, deferred: Deferred | None = None) -> Verdicts:
         """The supervisor's verdicts, with the exceptions made."""
-        verdicts = self._supervisor.judge(output)
+        verdicts = self._supervisor.judge(output, deferred)
         if self.trust_none and not self.trust_all:
-            return replace(verdicts, accepted=np.zeros(len(output), dtype=np.bool_))
+            return replace(verdicts, accepted=np.zeros(len(output), dtype=np.bool_), abstained=None)
         if not (self.trust_all or self.trust_unscored):
             return verdicts
         excepted = np.ones(len(output), dtype=np.bool_) if self.trust_all else np.isnan(verdicts.confidences)
         excepted[list(output.failures)] = False
-        return replace(verdicts, accepted=verdicts.accepted | excepted)
+        abstained, preferred = verdicts.abstained, verdicts.local_preferred
+        return replace(
+            verdicts,
+            accepted=verdicts.accepted | excepted,
+            abstained=None if abstained is None else abstained & ~excepted,
+            local_preferred=None if preferred is None else preferred & ~excepted,
+        )
 
 
 def first_level_rule(kinds: tuple[str, ...], rules: Mapping[str, str]) -> tuple[str, str | None]:

@@ -68,6 +68,7 @@ def thresholds_value(thresholds: Thresholds) -> dict[str, Any]:
     return {
         "local": _stored(thresholds.local),
         "remote": _stored(thresholds.remote),
+        **({} if thresholds.abstain == -math.inf else {"abstain": _stored(thresholds.abstain)}),
         "id": thresholds.id,
         "target": dict(thresholds.target),
         "evidence": dict(thresholds.evidence),
@@ -85,14 +86,17 @@ def checked_thresholds(value: Any) -> Thresholds:
         raise InputError(
             'thresholds are an object like {"local": 0.83, "remote": 0.6}, as a thresholds file has them'
         )
-    unknown = sorted(set(value) - {"local", "remote", "id", "target", "evidence", "achieved", "note"})
+    unknown = sorted(set(value) - {"local", "remote", "abstain", "id", "target", "evidence", "achieved", "note"})
     if unknown:
-        raise InputError(f"unknown {', '.join(unknown)}; there are: local, remote, target, evidence, achieved, note")
+        raise InputError(
+            f"unknown {', '.join(unknown)}; there are: local, remote, abstain, target, evidence, achieved, note"
+        )
     sections = {name: value.get(name, {}) for name in ("target", "evidence", "achieved")}
     for name, section in sections.items():
         if not isinstance(section, Mapping):
             raise InputError(f"{name} is an object, as in a thresholds file")
-    return Thresholds(_number(value["local"]), _number(value["remote"]), **sections)
+    abstain = _number(value.get("abstain", -math.inf))
+    return Thresholds(_number(value["local"]), _number(value["remote"]), abstain=abstain, **sections)
 
 
 def _number(value: Any) -> float:

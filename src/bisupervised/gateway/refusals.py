@@ -24,6 +24,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "body_too_large": (413, "the body is larger than max_body_bytes"),
     "headers_too_large": (431, "the headers are larger than max_header_bytes"),
     "not_trusted": (422, "no level could be trusted: both confidences are below their thresholds"),
+    "abstained": (422, "the local confidence is below the abstention threshold: the remote model was not asked"),
     "no_evidence": (422, "the remote reply brought nothing to judge it by"),
     "unscorable": (422, "no supervisor can judge such a request, and the rule for it is to reject"),
     "queued": (422, "rejected, and handed to the queue that is its fallback"),
@@ -99,18 +100,25 @@ def refusal_of_failure(error: ModelError | None, kind: str, message: str) -> Ref
     return refusal(codes[0] if codes else "remote_failed", message)
 
 
+_CODES_OF_REASONS: Final = {Reason.NO_EVIDENCE: "no_evidence", Reason.ABSTAINED: "abstained"}
+_BECAUSE: Final = {
+    "no_evidence": "the remote reply brings no evidence",
+    "abstained": "the local confidence is so low that the remote model was not asked",
+    "not_trusted": "both are below their thresholds",
+}
+
+
 def refusal_of_rejection(outcome: Outcome) -> Refusal:
     """The error for an answer that nobody could trust."""
-    code = "no_evidence" if outcome.reason is Reason.NO_EVIDENCE else "not_trusted"
+    code = _CODES_OF_REASONS.get(outcome.reason, "not_trusted")
     levels = {
         "local_confidence": _known(outcome.local_confidence),
         "remote_confidence": _known(outcome.remote_confidence),
     }
     return refusal(
         code,
-        "no prediction could be trusted: "
-        + ("the remote reply brings no evidence" if code == "no_evidence" else "both are below their thresholds")
-        + ". Ask again with the header x-bisupervised-fallback: local_untrusted, or give the cascade a fallback",
+        f"no prediction could be trusted: {_BECAUSE[code]}. Ask again with the header "
+        f"x-bisupervised-fallback: local_untrusted, or give the cascade a fallback",
         bisupervised={"id": outcome.id, "route": outcome.route.label, "reason": str(outcome.reason), **levels},
     )
 

@@ -84,7 +84,10 @@ class Cascade:
         """From now on, requests are treated so; those under way keep what they began with."""
         local, remote = self.base_supervisors
         thresholds = state.thresholds
-        self.supervisors = local.with_threshold(thresholds.local), remote.with_threshold(thresholds.remote)
+        self.supervisors = (
+            local.with_threshold(thresholds.local, thresholds.abstain),
+            remote.with_threshold(thresholds.remote),
+        )
         self.state = state
 
 

@@ -448,6 +448,7 @@ def _headers_of(outcome: Outcome) -> HeaderList:
     if outcome.remote_requested:
         numbers += [
             (b"x-bisupervised-remote-confidence", outcome.remote_confidence),
+            (b"x-bisupervised-pair-confidence", math.nan if (pair := outcome.pair_confidence) is None else pair),
             (b"x-bisupervised-remote-latency-s", outcome.remote_latency_s),
             (b"x-bisupervised-remote-cost", outcome.remote_cost),
         ]

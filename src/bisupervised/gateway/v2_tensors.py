@@ -163,7 +163,7 @@ def _value_of(name: str, outcome: Outcome) -> tuple[str, Any]:
     if name == "confidence":
         if outcome.route is Route.REJECTED:
             return "FP64", np.nan
-        return "FP64", outcome.local_confidence if outcome.route is Route.LOCAL else outcome.remote_confidence
+        return "FP64", outcome.answer_confidence
     return "BYTES", outcome.route.label if name == "route" else outcome.id
 
 
@@ -214,7 +214,11 @@ def _confidence(outcomes: Outcomes) -> Tensor:
     """Of the level that answered; NaN where none did, or there is no evidence."""
     nobody = np.full(len(outcomes), np.nan)
     by_route = [outcomes.local.confidences, outcomes.remote.confidences, nobody]
-    return Tensor("confidence", "FP64", np.choose(outcomes.routes, by_route))
+    confidences = np.choose(outcomes.routes, by_route)
+    pair = outcomes.pair_confidences
+    if pair is not None:
+        confidences = np.where(np.isnan(pair) | (outcomes.routes == Route.REJECTED), confidences, pair)
+    return Tensor("confidence", "FP64", confidences)
 
 
 def _route(outcomes: Outcomes) -> Tensor:

@@ -26,7 +26,8 @@ from bisupervised.calibration.guarantees.evidence import (
     Infeasible,
 )
 from bisupervised.calibration.guarantees.support import rows_on_average
-from bisupervised.calibration.rule import CalibrationRows, actions_of
+from bisupervised.calibration.rule import CalibrationRows
+from bisupervised.decision import first_level
 from bisupervised.errors import InputError
 from bisupervised.records import FloatArray
 
@@ -92,7 +93,7 @@ def expected_error_rate(
 ) -> Guarantee:
     """The remote threshold at which at most `target` of all inputs are accepted and wrong, on average, the 1st
     level's thresholds given and not chosen on these rows."""
-    accepted, deferred = actions_of(rows.local_confidence, local, abstain)
+    accepted, deferred = first_level(rows.local_confidence, local, abstain)
     scores = np.where(deferred, rows.remote_confidence, np.nan)
     fixed = np.where(accepted, rows.local_loss, 0.0)
     found = expected_loss(

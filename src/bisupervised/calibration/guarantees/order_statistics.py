@@ -26,8 +26,8 @@ from bisupervised.calibration.guarantees.evidence import (
     check_share,
 )
 from bisupervised.calibration.guarantees.support import rows_needed, rows_on_average
-from bisupervised.calibration.rule import CalibrationRows, actions_of
-from bisupervised.decision import accept
+from bisupervised.calibration.rule import CalibrationRows
+from bisupervised.decision import accept, first_level
 from bisupervised.errors import InputError
 from bisupervised.records import AnyArray, FloatArray
 
@@ -73,7 +73,7 @@ def system_false_alarm_rate(
     Counted over all correct predictions: a local one that is accepted is never rejected, one that is abstained on
     early always, a remote one iff below the threshold. The 1st level's thresholds must not come from these rows.
     """
-    accepted, deferred = actions_of(rows.local_confidence, local, abstain)
+    accepted, deferred = first_level(rows.local_confidence, local, abstain)
     right = np.where(deferred, rows.remote_loss, rows.local_loss) <= 0.5
     if not right.any():
         return _nothing_correct(target, delta, len(rows))
