@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bisupervised.assessment import as_table, calibrate, evaluate
 from bisupervised.calibration import BestAccuracy, RemoteEven, RequestBudget, Thresholds
-from bisupervised.calibration.targets import Pair
+from bisupervised.calibration.choice import Choice
 from bisupervised.errors import InputError, TableError, ThresholdError
 from bisupervised.evaluation import Graded
 from bisupervised.table import Table
@@ -40,7 +40,7 @@ class Spy:
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
-    def choose(self, rows: Table) -> Pair:
+    def choose(self, rows: Table) -> Choice:
         self.seen |= set(rows.ids.tolist())
         return RequestBudget(0.3, None).choose(rows)
 
@@ -111,7 +111,7 @@ def test_calibrating_is_deterministic_and_the_seed_matters() -> None:
     assert first.achieved != other.achieved
     assert first.target["name"] == "remote_even"
     whole = calibrate(columns(), BestAccuracy(None), held_out=0.0)
-    assert Pair(whole.local, whole.remote) == BestAccuracy(None).choose(as_table(columns()))
+    assert Choice(whole.local, whole.remote) == BestAccuracy(None).choose(as_table(columns()))
 
 
 def test_a_mapping_a_data_frame_and_a_table_are_the_same_results() -> None:

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from bisupervised.calibration.calibrate import calibrate_table, rows_to_judge
-from bisupervised.calibration.targets import RemoteEven, Target
+from bisupervised.calibration.choice import Target
+from bisupervised.calibration.guarantees.groups import MIN_ROWS as MIN_GROUP
+from bisupervised.calibration.targets import RemoteEven
 from bisupervised.calibration.thresholds import Thresholds
-from bisupervised.errors import InputError
+from bisupervised.errors import InfeasibleTarget, InputError, TableError
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
 from bisupervised.evaluation.objectives import Objective, Scored, objective_by_name
 from bisupervised.records import Outcomes
@@ -52,7 +56,7 @@ def calibrate(
     target: Target | None = None,
     *,
     objective: str | Objective | None = None,
-    held_out: float = 0.5,
+    held_out: float | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Thresholds:
@@ -64,13 +68,58 @@ def calibrate(
     return calibrate_table(table, target or RemoteEven(), held_out=held_out, seed=seed)
 
 
+@dataclass(frozen=True, slots=True)
+class GroupThresholds:
+    """One group's thresholds, or the reason why it has none."""
+
+    thresholds: Thresholds | None
+    infeasible: str = ""  #: a sentence; empty where there are thresholds
+
+
+def calibrate_by_group(
+    results: Results,
+    column: str,
+    target: Target | None = None,
+    *,
+    objective: str | Objective | None = None,
+    held_out: float | None = None,
+    seed: int = 0,
+    min_rows: int = MIN_GROUP,
+    **options: Any,
+) -> dict[str, GroupThresholds]:
+    """Thresholds for each group of inputs by itself, from its own rows (Mondrian): by class, tenant or language.
+
+    A promise over all inputs may be kept by the many and broken for the few. `column` is one that the table has
+    beside its own. A group with fewer than `min_rows` rows, or for which the target is infeasible, is told; it is not
+    merged with others. Raises `TableError` when there is no such column.
+    """
+    table = graded_table(as_table(results, **options), _objective(objective))
+    if column not in table.extra:
+        others = ", ".join(sorted(table.extra)) or "none"
+        raise TableError(f"there is no column {column} to group by; besides the table's own there are: {others}")
+    names = np.array([str(value) for value in table.extra[column]])
+    found = {}
+    for name in sorted(set(names.tolist())):
+        rows = np.flatnonzero(names == name)
+        if len(rows) < min_rows:
+            found[name] = GroupThresholds(None, f"{len(rows)} rows, fewer than the {min_rows} asked for of a group")
+            continue
+        try:
+            one = calibrate_table(table.take(rows), target or RemoteEven(), held_out=held_out, seed=seed)
+            evidence = {**one.evidence, "group": {column: name}}
+            found[name] = GroupThresholds(replace(one, evidence=evidence))
+        except InfeasibleTarget as error:
+            found[name] = GroupThresholds(None, str(error))
+    return found
+
+
 def evaluate(
     results: Results,
     thresholds: Thresholds | tuple[float, float] | None = None,
     *,
     target: Target | None = None,
     objective: str | Objective | None = None,
-    held_out: float = 0.5,
+    held_out: float | None = None,
     seed: int = 0,
     abstention_cost: float = 0.0,
     fallback_cost: float = 0.0,
@@ -97,6 +146,7 @@ def evaluate(
         judged,
         thresholds.local,
         thresholds.remote,
+        abstain_threshold=thresholds.abstain,
         objective=aim,
         abstention_cost=abstention_cost + fallback_cost,
         seed=seed,

@@ -103,13 +103,17 @@ def decide_and_answer(
     remote_threshold: float,
     local_predictions: AnyArray,
     remote_predictions: AnyArray,
+    abstain_threshold: float = -math.inf,
 ) -> tuple[RouteArray, AnyArray]:
     """Route and model's answer of each recorded input.
 
-    The answer of a REJECTED input is the remote prediction that was not trusted: read the route first.
+    The answer of a REJECTED input is the remote prediction, trusted or not: read the route first.
     """
-    local_accepted = accept(local_confidence, local_threshold)
-    routes = route(local_accepted, accept(remote_confidence, remote_threshold))
+    local_accepted, deferred = first_level(local_confidence, local_threshold, abstain_threshold)
+    remote_accepted = accept(remote_confidence, remote_threshold)
+    if abstain_threshold != -math.inf:  # else what is not accepted is deferred, and `route` reads no other row
+        remote_accepted = remote_accepted & deferred
+    routes = route(local_accepted, remote_accepted)
     return routes, _select(local_accepted, local_predictions, remote_predictions)
 
 

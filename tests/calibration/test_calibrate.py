@@ -19,7 +19,7 @@ from bisupervised.calibration import (
     rows_to_judge,
     split_rows,
 )
-from bisupervised.calibration.targets import Pair
+from bisupervised.calibration.choice import Choice
 from bisupervised.errors import InputError, ThresholdError
 from bisupervised.evaluation.system import bisupervised, system_figures
 from bisupervised.table import Table
@@ -36,9 +36,9 @@ class Spy:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def choose(self, rows: Table) -> Pair:
+    def choose(self, rows: Table) -> Choice:
         self.seen += rows.ids.tolist()
-        return Pair(0.5, 0.25)
+        return Choice(0.5, 0.25)
 
 
 def made(n: int = 200, seed: int = 0) -> Table:
@@ -105,7 +105,9 @@ def test_what_was_achieved_is_what_the_held_out_rows_say() -> None:
         assert thresholds.achieved[name] == estimate.value
         assert thresholds.achieved[f"{name}_interval"] == [estimate.low, estimate.high]
     assert thresholds.achieved["false_alarm_rate"] == figures.false_alarm_rate
-    assert thresholds.target == {"name": "request_budget", "request_rate": 0.3, "false_alarm_rate": 0.05}
+    assert thresholds.target == {
+        "name": "request_budget", "request_rate": 0.3, "false_alarm_rate": 0.05, "delta": None
+    }  # fmt: skip
     assert thresholds.evidence["seed"] == 3
 
 

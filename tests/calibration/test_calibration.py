@@ -68,7 +68,7 @@ def test_a_request_budget_is_spent_and_never_exceeded_on_its_own_rows(rows: list
     table = table_of(rows)
     confidence = table.local.confidences
     try:
-        local, _ = RequestBudget(budget, None).choose(table)
+        local = RequestBudget(budget, None).choose(table).local
     except InfeasibleTarget:
         assert np.isnan(confidence).mean() > budget - 1e-9
         return
@@ -110,7 +110,8 @@ def test_remote_even_and_best_accuracy_are_what_a_search_finds(seed: int) -> Non
 def test_the_second_level_keeps_the_false_alarm_rate_of_the_whole_system() -> None:
     table = made()
     for target in (RemoteEven(0.1), FalseAlarmRate(0.02, local_threshold=0.6)):
-        local, remote = target.choose(table)
+        chosen = target.choose(table)
+        local, remote = chosen.local, chosen.remote
         routes = decide(table.local.confidences, local, table.remote.confidences, remote)
         right = np.where(routes == Route.LOCAL, table.correct("local"), table.correct("remote")) == 1
         lost = (right & (routes == Route.REJECTED)).sum() / right.sum()
@@ -120,7 +121,8 @@ def test_the_second_level_keeps_the_false_alarm_rate_of_the_whole_system() -> No
 def test_the_lowest_cost_is_the_lowest_of_its_grid() -> None:
     table = made()
     error, abstention, request = 1.0, 0.4, 0.1
-    local, remote = LowestCost(error, abstention, request, points=30).choose(table)
+    chosen = LowestCost(error, abstention, request, points=30, early_abstention=False).choose(table)
+    local, remote = chosen.local, chosen.remote
 
     def cost(first: float, second: float) -> float:
         routes = decide(table.local.confidences, first, table.remote.confidences, second)
@@ -233,10 +235,12 @@ def test_the_file_holds_its_evidence_and_what_it_achieved_on_other_rows(tmp_path
 def test_the_lowest_cost_says_what_it_costs_beside_each_model_alone() -> None:
     table = made()
     thresholds = calibrate(table, LowestCost(1.0, 0.3, 0.1), held_out=0.0)
-    routes = decide(table.local.confidences, thresholds.local, table.remote.confidences, thresholds.remote)
+    confidences = table.local.confidences, table.remote.confidences
+    routes = decide(confidences[0], thresholds.local, confidences[1], thresholds.remote, thresholds.abstain)
+    deferred = (confidences[0] < thresholds.local) & (confidences[0] >= thresholds.abstain)
     right = np.where(routes == Route.LOCAL, table.correct("local"), table.correct("remote"))
     wrong = ((routes != Route.REJECTED) & (right == 0)).mean()
-    expected = wrong + 0.3 * (routes == Route.REJECTED).mean() + 0.1 * (routes != Route.LOCAL).mean()
+    expected = wrong + 0.3 * (routes == Route.REJECTED).mean() + 0.1 * deferred.mean()
     assert thresholds.achieved["expected_cost"] == pytest.approx(expected)
     alone = (table.correct("remote") == 0).mean() + 0.1
     assert thresholds.achieved["expected_cost_remote_only"] == pytest.approx(alone)

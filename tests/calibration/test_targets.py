@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bisupervised.calibration import (
     BestAccuracy,
+    Choice,
     FalseAlarmRate,
     LowestCost,
     RemoteEven,
@@ -73,7 +74,7 @@ def test_a_tie_that_the_budget_cannot_divide_stays_local() -> None:
 
 def test_a_budget_needs_no_labels_unless_there_is_a_2nd_level() -> None:
     table = Table.from_columns({"local_confidence": [0.1, 0.2, 0.3, 0.4], "remote_confidence": [0.1, 0.2, 0.3, 0.4]})
-    assert RequestBudget(0.5, false_alarm_rate=None).choose(table) == (0.3, -INF)
+    assert RequestBudget(0.5, false_alarm_rate=None).choose(table) == Choice(0.3, -INF)
     for target in (RequestBudget(0.5), RemoteEven(), BestAccuracy(), LowestCost(1, 1, 1), FalseAlarmRate(0.1, 0.2)):
         with pytest.raises(TableError, match="needs labelled rows"):
             target.choose(table)
@@ -92,7 +93,7 @@ def test_remote_even_is_the_fewest_requests_of_all_thresholds(made: tuple) -> No
         ):
             RemoteEven(None).choose(a_table(*made))
         return
-    rate, accuracy = outcome(made, *RemoteEven(None).choose(a_table(*made)))[:2]
+    rate, accuracy = outcome(made, *both(RemoteEven(None).choose(a_table(*made))))[:2]
     assert accuracy >= right.mean() - 1e-9
     assert rate == pytest.approx(min(enough))
 
@@ -102,9 +103,13 @@ def test_remote_even_is_the_fewest_requests_of_all_thresholds(made: tuple) -> No
 def test_best_accuracy_is_the_largest_of_all_thresholds_with_the_fewest_requests(made: tuple) -> None:
     found = [outcome(made, t, -INF)[:2] for t in thresholds_of(made[0])]
     best = max(accuracy for _, accuracy in found)
-    rate, accuracy = outcome(made, *BestAccuracy(None).choose(a_table(*made)))[:2]
+    rate, accuracy = outcome(made, *both(BestAccuracy(None).choose(a_table(*made))))[:2]
     assert accuracy == pytest.approx(best)
     assert rate == pytest.approx(min(rate for rate, accuracy in found if accuracy > best - 1e-9))
+
+
+def both(choice: Choice) -> tuple[float, float]:
+    return choice.local, choice.remote
 
 
 @settings(deadline=None, max_examples=150)
@@ -118,7 +123,7 @@ def test_lowest_cost_is_the_cheapest_pair_of_its_grid(made: tuple, costs: tuple,
 
     grid = threshold_grid(*made, points=points)
     cheapest = min(price(t1, t2) for t1 in grid.local_thresholds for t2 in grid.remote_thresholds)
-    pair = LowestCost(error, abstention, request, points).choose(a_table(*made))
+    pair = both(LowestCost(error, abstention, request, points, early_abstention=False).choose(a_table(*made)))
     assert price(*pair) == pytest.approx(cheapest)
     if points == 400:  # every confidence is on the grid
         every = [price(a, b) for a in thresholds_of(made[0]) for b in thresholds_of(made[2])]
@@ -224,8 +229,12 @@ def test_a_percentage_is_answered_with_how_to_write_it() -> None:
 
 def test_targets_by_name_are_those_of_a_configuration_file() -> None:
     assert target_by_name("request_budget", request_rate=0.3) == RequestBudget(0.3)
-    assert set(TARGETS) == {"request_budget", "remote_even", "best_accuracy", "false_alarm_rate", "lowest_cost"}
-    assert describe(RequestBudget(0.3)) == {"name": "request_budget", "request_rate": 0.3, "false_alarm_rate": 0.05}
+    assert set(TARGETS) == {
+        "request_budget", "remote_even", "best_accuracy", "false_alarm_rate", "lowest_cost", "within_limits"
+    }  # fmt: skip
+    assert describe(RequestBudget(0.3)) == {
+        "name": "request_budget", "request_rate": 0.3, "false_alarm_rate": 0.05, "delta": None
+    }  # fmt: skip
     with pytest.raises(InputError, match="there are: request_budget, remote_even"):
         target_by_name("budget")
     with pytest.raises(InputError, match="target request_budget"):

@@ -20,7 +20,8 @@ TOP = {
     "achieved", "assumption",
 }  # fmt: skip
 SYSTEM = {
-    "n", "n_labelled", "request_rate", "system_accuracy", "coverage", "supervised_accuracy", "risk",
+    "n", "n_labelled", "request_rate", "early_abstention", "system_accuracy", "coverage",
+    "supervised_accuracy", "risk",
     "false_alarm_rate", "s_beta", "route_shares", "cost_per_input", "cost_per_correct_answer", "latency_s",
     "latency_s_by_route",
 }  # fmt: skip
@@ -58,7 +59,8 @@ def test_figures_are_evaluations_own_in_natural_units() -> None:
     assert shown["request_rate"] == dict(ours.request_rate._asdict())
     assert shown["latency_s"]["mean"]["value"] == ours.latency.mean.value
     assert shown["risk"]["low"] == 1.0 - ours.supervised_accuracy.high
-    assert read["thresholds"] == {"local": assessment.thresholds.local, "remote": assessment.thresholds.remote}
+    thresholds = assessment.thresholds
+    assert read["thresholds"] == {"local": thresholds.local, "remote": thresholds.remote, "abstain": "-inf"}
     assert read["evidence"]["seed"] == 0
 
 
@@ -71,7 +73,9 @@ def test_what_is_not_known_is_null() -> None:
 
 
 def test_infinite_thresholds_are_words() -> None:
-    assert round_trip(evaluate(columns(), (-INF, INF)))["thresholds"] == {"local": "-inf", "remote": "inf"}
+    assert round_trip(evaluate(columns(), (-INF, INF)))["thresholds"] == {
+        "local": "-inf", "remote": "inf", "abstain": "-inf"
+    }  # fmt: skip
 
 
 def test_an_evaluation_alone_has_no_headline_and_no_provenance() -> None:

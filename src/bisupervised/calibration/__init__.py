@@ -1,6 +1,7 @@
 """Recorded rows and a target -> thresholds and their evidence."""
 
 from bisupervised.calibration.calibrate import calibrate_table, data_hash, judged_on, rows_to_judge, split_rows
+from bisupervised.calibration.choice import Choice, Target
 from bisupervised.calibration.grid import ThresholdGrid, threshold_grid
 from bisupervised.calibration.targets import (
     BestAccuracy,
@@ -8,13 +9,14 @@ from bisupervised.calibration.targets import (
     LowestCost,
     RemoteEven,
     RequestBudget,
-    Target,
     target_by_name,
 )
 from bisupervised.calibration.thresholds import Thresholds
+from bisupervised.calibration.within_limits import WithinLimits
 
 __all__ = [
     "BestAccuracy",
+    "Choice",
     "FalseAlarmRate",
     "LowestCost",
     "RemoteEven",
@@ -22,6 +24,7 @@ __all__ = [
     "Target",
     "ThresholdGrid",
     "Thresholds",
+    "WithinLimits",
     "calibrate_table",
     "data_hash",
     "judged_on",

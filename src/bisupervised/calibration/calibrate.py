@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bisupervised.calibration.targets import LowestCost, Pair, Target, describe
+from bisupervised.calibration.choice import Choice, Target, calibration_rows
+from bisupervised.calibration.rule import Rule
+from bisupervised.calibration.targets import LowestCost, describe
 from bisupervised.calibration.thresholds import Thresholds
-from bisupervised.decision import accept
+from bisupervised.calibration.within_limits import WithinLimits
+from bisupervised.calibration.without_requests import without_requests
 from bisupervised.errors import InputError, ThresholdError
 from bisupervised.evaluation.system import bisupervised, local_only, remote_only, system_figures
-from bisupervised.records import AnyArray
+from bisupervised.records import AnyArray, PairConfidences
 from bisupervised.table import Table
 
 MIN_ROWS = 20
@@ -52,20 +55,36 @@ def data_hash(table: Table) -> str:
     return digest.hexdigest()
 
 
-def calibrate_table(table: Table, target: Target, *, held_out: float = 0.5, seed: int = 0) -> Thresholds:
+def calibrate_table(
+    table: Table,
+    target: Target,
+    *,
+    pair: PairConfidences | None = None,
+    held_out: float | None = None,
+    seed: int = 0,
+) -> Thresholds:
     """Choose thresholds for the target on one part of the rows and say what they achieve on the other.
 
-    With fewer than 20 rows there is no split: every row chooses, and the figures are said to be of the same
-    rows. Raises `InfeasibleTarget` when no threshold reaches the target, `TableError` when labels are missing.
+    Half of the rows is held out by default; none where the target certifies what it promises, which needs every row
+    and no other to judge it, nor with fewer than 20 rows: the figures then are said to be of the same rows. `pair` is
+    what a supervisor of both levels makes of the rows; not every target can use it.
+
+    Raises `InfeasibleTarget` when no threshold reaches the target, `TableError` when labels are missing.
     """
+    if held_out is None:
+        held_out = 0.0 if getattr(target, "delta", None) is not None else 0.5
     if len(table) < MIN_ROWS:
         held_out = 0.0
     split = split_rows(len(table), held_out, seed)
-    pair = target.choose(table.take(split.calibration))
-    judged = table.take(split.held_out if len(split.held_out) else split.calibration)
+    choice = _choose(target, table.take(split.calibration), _part(pair, split.calibration))
+    judging = split.held_out if len(split.held_out) else split.calibration
+    judged = table.take(judging)
+    achieved = _achieved(judged, choice, target, _part(pair, judging), held_out=bool(len(split.held_out)))
+    alone = _without_requests(table, pair, split.calibration, judging, choice)
     return Thresholds(
-        local=pair.local,
-        remote=pair.remote,
+        local=choice.local,
+        remote=choice.remote,
+        abstain=choice.abstain,
         target=describe(target),
         evidence={
             "n": len(split.calibration),
@@ -75,29 +94,65 @@ def calibrate_table(table: Table, target: Target, *, held_out: float = 0.5, seed
             "seed": seed,
             "data_sha256": data_hash(table),
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            **({"guarantee": choice.evidence} if choice.evidence else {}),
         },
-        achieved=_achieved(judged, pair, target, held_out=bool(len(split.held_out))),
+        achieved={**achieved, **({"without_requests": alone} if alone else {})},
     )
 
 
-def judged_on(thresholds: Thresholds, rows: Table, target: Target) -> Thresholds:
+def _without_requests(
+    table: Table, pair: PairConfidences | None, choosing: AnyArray, judging: AnyArray, choice: Choice
+) -> str:
+    """A sentence where the local model with its supervisor matches these thresholds without a request; else empty."""
+    parts = [(table.take(rows), _part(pair, rows)) for rows in (choosing, judging)]
+    if not all(rows.complete.any() and not (~rows.remote.asked).any() for rows, _ in parts):
+        return ""
+    rule = Rule(choice.local, choice.remote, choice.abstain)
+    chosen_on, judged_on_rows = (calibration_rows(rows, seen) for rows, seen in parts)
+    alone = without_requests(chosen_on, judged_on_rows, rule)
+    return alone.sentence if alone.matches and alone.rule_request_rate > 0.0 else ""
+
+
+def _choose(target: Target, rows: Table, pair: PairConfidences | None) -> Choice:
+    if pair is None:
+        return target.choose(rows)
+    if not isinstance(target, LowestCost | WithinLimits):
+        raise InputError(
+            f"the target {target.name} knows nothing of supervisors that read both levels; use within_limits "
+            f"(--max-risk, say) or lowest_cost"
+        )
+    return target.choose(rows, pair)
+
+
+def _part(pair: PairConfidences | None, rows: AnyArray) -> PairConfidences | None:
+    if pair is None:
+        return None
+    preferred = pair.local_preferred
+    return PairConfidences(pair.confidences[rows], None if preferred is None else preferred[rows])
+
+
+def judged_on(thresholds: Thresholds, rows: Table, target: Target, pair: PairConfidences | None = None) -> Thresholds:
     """The thresholds with what they achieve on rows that had no part in choosing them."""
-    achieved = _achieved(rows, Pair(thresholds.local, thresholds.remote), target, held_out=True)
+    choice = Choice(thresholds.local, thresholds.remote, thresholds.abstain)
+    achieved = _achieved(rows, choice, target, pair, held_out=True)
     return replace(thresholds, evidence={**thresholds.evidence, "n_held_out": len(rows)}, achieved=achieved)
 
 
-def _achieved(table: Table, pair: Pair, target: Target, *, held_out: bool) -> dict[str, object]:
-    local, remote = pair
-    figures = system_figures(bisupervised(table, local, remote))
+def _achieved(
+    table: Table, choice: Choice, target: Target, pair: PairConfidences | None, *, held_out: bool
+) -> dict[str, object]:
+    decided = bisupervised(table, choice.local, choice.remote, choice.abstain, pair=pair)
+    figures = system_figures(decided)
     values: dict[str, object] = {"on": "held-out rows" if held_out else "the calibration rows themselves"}
-    deferred = ~accept(table.local.confidences, local)
-    if (deferred & ~table.remote.asked).any():  # what the remote model would have said is not known
+    if (decided.requested & ~table.remote.asked).any():  # what the remote model would have said is not known
         return {**values, "request_rate": figures.request_rate.value}
     for name in ("request_rate", "coverage", "system_accuracy", "supervised_accuracy"):
         estimate = getattr(figures, name)
         if not math.isnan(estimate.value):
             values[name] = estimate.value
             values[f"{name}_interval"] = [estimate.low, estimate.high]
+    if choice.abstain != -math.inf:
+        values["early_abstention"] = figures.early_abstention.value
     if not math.isnan(figures.false_alarm_rate):
         values["false_alarm_rate"] = figures.false_alarm_rate
     if isinstance(target, LowestCost):

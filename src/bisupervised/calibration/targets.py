@@ -8,35 +8,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
-from bisupervised.calibration.grid import threshold_grid
+from bisupervised.calibration.choice import NO_LABELS, Choice, Target, calibration_rows, labelled_rows, refuse_unasked
+from bisupervised.calibration.guarantees import certified, request_budget, system_false_alarm_rate
+from bisupervised.calibration.joint import choose_jointly
+from bisupervised.calibration.limits import Prices
+from bisupervised.calibration.within_limits import WithinLimits
 from bisupervised.decision import accept
 from bisupervised.errors import InfeasibleTarget, InputError, TableError
 from bisupervised.evaluation.deferral_order import DeferralOrder
 from bisupervised.evaluation.request_accuracy import RequestAccuracyCurve, request_accuracy_curve
 from bisupervised.evaluation.supervised import system_false_alarm_threshold
 from bisupervised.evaluation.system import SystemFigures
-from bisupervised.records import BoolArray
+from bisupervised.records import PairConfidences
 from bisupervised.table import Table
-
-
-class Pair(NamedTuple):
-    """The two thresholds."""
-
-    local: float
-    remote: float
-
-
-class Target(Protocol):
-    """Rows -> thresholds. Raises `InfeasibleTarget`, with the reason, when no threshold reaches it."""
-
-    @property
-    def name(self) -> str: ...
-
-    def choose(self, rows: Table) -> Pair: ...
 
 
 def describe(target: Target) -> dict[str, Any]:
@@ -54,18 +42,23 @@ def _check_rate(value: float | None, what: str) -> None:
 class RequestBudget:
     """The most inputs sent to the remote model that `request_rate` allows: spend the budget, no more.
 
-    Needs no labels, except for the 2nd level.
+    Needs no labels, except for the 2nd level. With `delta` both figures are promised of future inputs, each with
+    probability 1 - `delta` over the rows (order statistics); the 2nd level then is calibrated on other rows than the
+    1st, since its promise needs a 1st level that is given. Without, a budget so chosen is exceeded half the time.
     """
 
     request_rate: float
     false_alarm_rate: float | None = 0.05
+    delta: float | None = None
     name: ClassVar[str] = "request_budget"
 
     def __post_init__(self) -> None:
         _check_rate(self.request_rate, "a request budget")
         _check_rate(self.false_alarm_rate, "a false alarm rate")
 
-    def choose(self, rows: Table) -> Pair:
+    def choose(self, rows: Table) -> Choice:
+        if self.delta is not None:
+            return self._certified(rows, self.delta)
         order = DeferralOrder.of(rows.local.confidences)
         rates = np.concatenate([[0.0], order.ends / len(order)])
         index = int(np.searchsorted(rates, self.request_rate + 1e-12, side="right")) - 1
@@ -76,7 +69,24 @@ class RequestBudget:
                 f"rate of {order.never / len(order):.3f} is the least possible, above the budget of "
                 f"{self.request_rate}"
             )
-        return Pair(local, _second_level(rows, local, self.false_alarm_rate))
+        return Choice(local, _second_level(rows, local, self.false_alarm_rate))
+
+    def _certified(self, rows: Table, delta: float) -> Choice:
+        if self.false_alarm_rate is None:
+            budget = certified(request_budget(rows.local.confidences, self.request_rate, delta=delta))
+            return Choice(budget.thresholds["local"], -math.inf, evidence=budget.evidence())
+        if len(rows) < 2:
+            raise InfeasibleTarget("one row cannot calibrate both levels")
+        shuffled = np.random.default_rng(0).permutation(len(rows))
+        half = len(rows) // 2
+        first, second = rows.take(np.sort(shuffled[:half])), rows.take(np.sort(shuffled[half:]))
+        budget = certified(request_budget(first.local.confidences, self.request_rate, delta=delta))
+        local = budget.thresholds["local"]
+        alarms = certified(
+            system_false_alarm_rate(calibration_rows(second), local, self.false_alarm_rate, delta=delta)
+        )
+        evidence = {"request_budget": budget.evidence(), "false_alarms": alarms.evidence()}
+        return Choice(local, alarms.thresholds["remote"], evidence=evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,7 @@ class RemoteEven:
         _check_rate(self.false_alarm_rate, "a false alarm rate")
         _check_rate(self.margin, "a margin of accuracy")
 
-    def choose(self, rows: Table) -> Pair:
+    def choose(self, rows: Table) -> Choice:
         local = _curve(rows).remote_even(self.margin).local_threshold
         if math.isnan(local):
             never = int(np.isposinf(rows.local.confidences).sum())
@@ -102,7 +112,7 @@ class RemoteEven:
                 f"{never} of {len(rows)} inputs have the local confidence +inf and are never deferred: no threshold "
                 f"reaches the accuracy of the remote model alone"
             )
-        return Pair(local, _second_level(rows, local, self.false_alarm_rate))
+        return Choice(local, _second_level(rows, local, self.false_alarm_rate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +125,9 @@ class BestAccuracy:
     def __post_init__(self) -> None:
         _check_rate(self.false_alarm_rate, "a false alarm rate")
 
-    def choose(self, rows: Table) -> Pair:
+    def choose(self, rows: Table) -> Choice:
         local = _curve(rows).best().local_threshold
-        return Pair(local, _second_level(rows, local, self.false_alarm_rate))
+        return Choice(local, _second_level(rows, local, self.false_alarm_rate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +141,23 @@ class FalseAlarmRate:
     def __post_init__(self) -> None:
         _check_rate(self.false_alarm_rate, "a false alarm rate")
 
-    def choose(self, rows: Table) -> Pair:
-        return Pair(self.local_threshold, _second_level(rows, self.local_threshold, self.false_alarm_rate))
+    def choose(self, rows: Table) -> Choice:
+        return Choice(self.local_threshold, _second_level(rows, self.local_threshold, self.false_alarm_rate))
 
 
 @dataclass(frozen=True, slots=True)
 class LowestCost:
     """The least expected cost per input: error * P(accepted and wrong) + abstention * P(rejected) + request *
-    P(requested), both thresholds together, on a grid of `points` quantiles of either confidence."""
+    P(requested), all thresholds together, exact on a grid of `points` quantiles of either confidence.
+
+    An input that is hopeless for both models may be rejected without asking the remote one (`early_abstention`).
+    """
 
     error: float
     abstention: float
     request: float
     points: int = 400
+    early_abstention: bool = True
     name: ClassVar[str] = "lowest_cost"
 
     def __post_init__(self) -> None:
@@ -164,32 +178,24 @@ class LowestCost:
             + self.request * figures.request_rate.value
         )
 
-    def choose(self, rows: Table) -> Pair:
-        rows = _labelled(rows)
-        grid = threshold_grid(
-            rows.local.confidences,
-            rows.correct("local"),
-            rows.remote.confidences,
-            rows.correct("remote"),
+    def choose(self, rows: Table, pair: PairConfidences | None = None) -> Choice:
+        found = choose_jointly(
+            calibration_rows(rows, pair),
+            Prices(self.error, self.abstention, self.request),
+            early_abstention=self.early_abstention,
             points=self.points,
         )
-        cost = (
-            self.error * grid.risk_of_all
-            + self.abstention * (1.0 - grid.coverage)
-            + self.request * grid.request_rate[:, None]
-        )
-        best = np.unravel_index(int(np.argmin(cost)), cost.shape)
-        return Pair(float(grid.local_thresholds[best[0]]), float(grid.remote_thresholds[best[1]]))
+        return Choice.of(found.rule)
 
 
 def _second_level(rows: Table, local: float, false_alarm_rate: float | None) -> float:
     if false_alarm_rate is None:
         return -math.inf
     deferred = ~accept(rows.local.confidences, local)
-    _refuse_unasked(rows, deferred)
+    refuse_unasked(rows, deferred)
     correct = np.where(deferred, rows.correct("remote"), rows.correct("local"))
     if np.isnan(correct).all():
-        raise TableError(_NO_LABELS)
+        raise TableError(NO_LABELS)
     remote = system_false_alarm_threshold(rows, local, false_alarm_rate)
     right = correct >= 0.5
     rejected = int((right & deferred & ~accept(rows.remote.confidences, remote)).sum())
@@ -203,35 +209,8 @@ def _second_level(rows: Table, local: float, false_alarm_rate: float | None) -> 
 
 
 def _curve(rows: Table) -> RequestAccuracyCurve:
-    rows = _labelled(rows)
+    rows = labelled_rows(rows)
     return request_accuracy_curve(rows.local.confidences, rows.correct("local"), rows.correct("remote"))
-
-
-def _labelled(rows: Table) -> Table:
-    complete = rows.complete
-    if not complete.any():
-        raise TableError(_NO_LABELS)
-    _refuse_unasked(rows, np.ones(len(rows), dtype=np.bool_))
-    return rows if complete.all() else rows.take(complete)
-
-
-_NO_LABELS = (
-    "calibration needs labelled rows on which both models were asked, and there is none. Add a label column "
-    "(or local_correct and remote_correct), or give only a request budget without a 2nd level"
-)
-
-
-def _refuse_unasked(rows: Table, needed: BoolArray) -> None:
-    labelled = ~np.isnan(rows.correct("local"))
-    unasked = int((labelled & needed & ~rows.remote.asked).sum())
-    if unasked:
-        raise TableError(
-            f"the remote model was never asked about {unasked} of {int((labelled & needed).sum())} labelled inputs "
-            f"that this target needs it for. The others are those that a running system did not trust: thresholds "
-            f"chosen on them alone would be biased. Of a gateway's log, use the observed rows (--mode observe); else "
-            f"record both models on all inputs (`bisupervised record`), or judge the thresholds that the system ran "
-            f"with (--thresholds)"
-        )
 
 
 def target_by_name(name: str, **settings: Any) -> Target:
@@ -246,5 +225,6 @@ def target_by_name(name: str, **settings: Any) -> Target:
 
 
 TARGETS: dict[str, Any] = {
-    target.name: target for target in (RequestBudget, RemoteEven, BestAccuracy, FalseAlarmRate, LowestCost)
+    target.name: target
+    for target in (RequestBudget, RemoteEven, BestAccuracy, FalseAlarmRate, LowestCost, WithinLimits)
 }

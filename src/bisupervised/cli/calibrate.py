@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bisupervised.cli.options import add_source, add_target, print_json, table_of, target_of
+from bisupervised.errors import InputError
+
+if TYPE_CHECKING:
+    from bisupervised.calibration import Thresholds
 
 
 def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "calibrate",
         help="choose thresholds for a target and write thresholds.toml",
-        description="Chooses both thresholds on one part of the rows, and states what they achieve on the other.",
+        description="Chooses all thresholds on one part of the rows, and states what they achieve on the other. With "
+        "--max-risk (or --max-abstention, --max-cost, --delta) they carry a promise, for which every row is used.",
     )
     add_source(parser)
     add_target(parser)
-    parser.add_argument("--out", type=Path, default=Path("thresholds.toml"), metavar="FILE")
+    parser.add_argument(
+        "--by",
+        metavar="COLUMN",
+        help="thresholds for each group of inputs by itself, as for each tenant: one file each in the folder --out",
+    )
+    parser.add_argument("--min-rows", type=int, metavar="N", help="--by: the fewest rows of a group (default 50)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: thresholds.toml; --by: the folder thresholds"
+    )
     parser.add_argument("--json", action="store_true", help="print the thresholds and their evidence as JSON")
     parser.set_defaults(run=run)
 
@@ -25,22 +39,99 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from bisupervised.assessment import calibrate
 
+    if args.by is not None:
+        return _by_group(args)
+    if args.min_rows is not None:
+        raise InputError("--min-rows goes with --by")
     thresholds = calibrate(
         table_of(args), target_of(args), objective=args.objective, held_out=args.held_out, seed=args.seed
     )
-    thresholds.save(args.out)
+    out = args.out or Path("thresholds.toml")
+    thresholds.save(out)
     if args.json:
-        print_json(
-            {
-                "id": thresholds.id,
-                "thresholds": {"local": thresholds.local, "remote": thresholds.remote},
-                "target": thresholds.target,
-                "evidence": thresholds.evidence,
-                "achieved": thresholds.achieved,
-                "file": str(args.out),
-            }
-        )
+        print_json(_as_json(thresholds, out))
         return 0
     print(thresholds.to_toml())
-    print(f"written: {args.out.resolve()}")
+    for sentence in _in_words(thresholds):
+        print(sentence)
+    print(f"written: {out.resolve()}")
     return 0
+
+
+def _by_group(args: argparse.Namespace) -> int:
+    from bisupervised.assessment import calibrate_by_group
+
+    found = calibrate_by_group(
+        table_of(args),
+        args.by,
+        target_of(args),
+        objective=args.objective,
+        held_out=args.held_out,
+        seed=args.seed,
+        **({} if args.min_rows is None else {"min_rows": args.min_rows}),
+    )
+    folder = args.out or Path("thresholds")
+    shown: dict[str, Any] = {}
+    for (name, one), file in zip(found.items(), _file_names(list(found)), strict=True):
+        if one.thresholds is None:
+            shown[name] = {"infeasible": one.infeasible}
+            continue
+        one.thresholds.save(folder / file)
+        shown[name] = _as_json(one.thresholds, folder / file)
+    if args.json:
+        print_json({"by": args.by, "groups": shown})
+    else:
+        for name, one in found.items():
+            print(f"{args.by} = {name}")
+            lines = [one.infeasible] if one.thresholds is None else _in_words(one.thresholds)
+            if one.thresholds is not None:
+                lines.append(f"written: {Path(shown[name]['file']).resolve()}")
+            print("".join(f"  {line}\n" for line in lines), end="")
+    return 0 if any(one.thresholds is not None for one in found.values()) else 1
+
+
+def _file_names(groups: list[str]) -> list[str]:
+    """A file name for each group, no two alike."""
+    names: list[str] = []
+    for group in groups:
+        stem = re.sub(r"[^\w.-]+", "_", group).strip("._") or "group"
+        name, number = f"{stem}.toml", 2
+        while name.lower() in (one.lower() for one in names):
+            name, number = f"{stem}-{number}.toml", number + 1
+        names.append(name)
+    return names
+
+
+def _in_words(thresholds: Thresholds) -> list[str]:
+    """What is promised, on what assumption, and what the thresholds achieve."""
+    from bisupervised.report.numerals import percent, share
+    from bisupervised.report.tables import promises_of
+
+    lines = [f"{promise} {assumption}" for promise, assumption in promises_of(thresholds)]
+    achieved = thresholds.achieved
+    known = [
+        f"{name.replace('_', ' ')} {write(achieved[name])}"
+        for name, write in (
+            ("request_rate", percent),
+            ("early_abstention", percent),
+            ("coverage", percent),
+            ("supervised_accuracy", share),
+            ("system_accuracy", share),
+        )
+        if name in achieved
+    ]
+    lines.append(f"On {achieved['on']}: {', '.join(known)}.")
+    if "without_requests" in achieved:
+        lines.append(str(achieved["without_requests"]))
+    return lines
+
+
+def _as_json(thresholds: Thresholds, file: Path) -> dict[str, Any]:
+    return {
+        "id": thresholds.id,
+        "thresholds": {"local": thresholds.local, "remote": thresholds.remote, "abstain": thresholds.abstain},
+        "target": thresholds.target,
+        "evidence": thresholds.evidence,
+        "achieved": thresholds.achieved,
+        "file": str(file),
+    }

@@ -21,6 +21,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--thresholds", type=Path, metavar="FILE", help="a thresholds.toml to judge")
     parser.add_argument("--local-threshold", type=float, metavar="X", help="a 1st-level threshold to judge")
     parser.add_argument("--remote-threshold", type=float, metavar="X", help="a 2nd-level threshold to judge")
+    parser.add_argument(
+        "--abstain-threshold",
+        type=float,
+        metavar="X",
+        help="below this local confidence an input is rejected without asking the remote model",
+    )
     add_target(parser)
     parser.add_argument(
         "--fallback-cost", type=cost, default=0.0, metavar="COST", help="what the fallback of a rejected input costs"
@@ -67,6 +73,8 @@ def thresholds_of(args: argparse.Namespace) -> Any:
     from bisupervised.calibration import Thresholds
 
     given = (args.local_threshold, args.remote_threshold)
+    if args.abstain_threshold is not None and args.local_threshold is None:
+        raise InputError("--abstain-threshold goes with --local-threshold")
     if args.thresholds is not None:
         if given != (None, None):
             raise InputError("give --thresholds FILE, or --local-threshold and --remote-threshold, not both")
@@ -76,7 +84,8 @@ def thresholds_of(args: argparse.Namespace) -> Any:
     if args.local_threshold is None:
         raise InputError("--remote-threshold goes with --local-threshold")
     remote = float("-inf") if args.remote_threshold is None else args.remote_threshold
-    return Thresholds(args.local_threshold, remote)
+    abstain = float("-inf") if args.abstain_threshold is None else args.abstain_threshold
+    return Thresholds(args.local_threshold, remote, abstain=abstain)
 
 
 def write_report(assessment: Any, folder: Path, *, source: str) -> None:

@@ -18,6 +18,7 @@ from bisupervised.calibration import (
     RemoteEven,
     RequestBudget,
     Target,
+    WithinLimits,
 )
 from bisupervised.calibration.targets import TARGETS
 from bisupervised.errors import InputError
@@ -113,7 +114,38 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--margin", type=float, metavar="SHARE", help="remote-even: accuracy to give up, as in 0.01")
     group.add_argument(
-        "--max-request-rate", type=float, metavar="SHARE", help="request budget: at most this share, as in 0.3"
+        "--max-request-rate", type=float, metavar="SHARE", help="at most this share of inputs sent, as in 0.3"
+    )
+    group.add_argument(
+        "--max-risk",
+        type=float,
+        metavar="SHARE",
+        help="at most this share of the accepted answers wrong, as in 0.05: kept by all thresholds together, with "
+        "confidence 1 - delta, or `infeasible` with what the rows could support",
+    )
+    group.add_argument(
+        "--max-abstention", type=float, metavar="SHARE", help="at most this share without a trusted answer (likewise)"
+    )
+    group.add_argument(
+        "--max-cost",
+        type=cost,
+        metavar="COST",
+        help="at most this cost per input, by the three costs below (likewise)",
+    )
+    group.add_argument(
+        "--delta",
+        type=float,
+        metavar="SHARE",
+        help="the chance, over the calibration rows, that the promise fails (default 0.1 with --max-risk, "
+        "--max-abstention and --max-cost); with a request budget it makes a promise of that too",
+    )
+    group.add_argument(
+        "--no-guarantee", action="store_true", help="the limits hold on the calibration rows, and nothing is promised"
+    )
+    group.add_argument(
+        "--no-early-abstention",
+        action="store_true",
+        help="never reject an input without asking the remote model",
     )
     group.add_argument(
         "--false-alarm-rate",
@@ -126,13 +158,14 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         "--keep-local-threshold", type=float, metavar="X", help="false-alarm-rate: the 1st level's threshold"
     )
     for what in ("error", "abstention", "request"):
-        group.add_argument(f"--{what}-cost", type=cost, metavar="COST", help=f"lowest cost: of one {what}")
+        group.add_argument(
+            f"--{what}-cost", type=cost, metavar="COST", help=f"lowest cost, or within limits: of one {what}"
+        )
     parser.add_argument(
         "--held-out",
         type=float,
-        default=0.5,
         metavar="SHARE",
-        help="share of rows that judge and do not choose (default 0.5)",
+        help="share of rows that judge and do not choose (default 0.5; 0 where a promise is made)",
     )
     parser.add_argument("--seed", type=seed, default=0, help="of the split and of intervals (default 0)")
     parser.add_argument("--objective", default="accuracy", help="accuracy (default), exact_match or macro_f1")
@@ -140,32 +173,61 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 def target_of(args: argparse.Namespace) -> Target:
     """The target that the options name; an option that the target does not read is refused."""
-    name = args.target or ("request-budget" if args.max_request_rate is not None else "remote-even")
+    limits = [option for option in _LIMITS if getattr(args, option) is not None]
+    by_limits = (
+        "within-limits" if limits else "request-budget" if args.max_request_rate is not None else "remote-even"
+    )
+    name = args.target or by_limits
     _refuse_others(args, name)
+    if name == "within-limits":
+        return _within_limits(args)
     rate = None if args.no_second_level else 0.05 if args.false_alarm_rate is None else args.false_alarm_rate
     if name == "request-budget":
-        return RequestBudget(_needed(args, "max_request_rate", "a request budget", "0.3"), rate)
+        return RequestBudget(_needed(args, "max_request_rate", "a request budget", "0.3"), rate, delta=args.delta)
     if name == "lowest-cost":
         error, abstention, request = (_needed(args, f"{what}_cost", "the lowest cost", "1.0") for what in _COSTS)
-        return LowestCost(error, abstention, request)
+        return LowestCost(error, abstention, request, early_abstention=not args.no_early_abstention)
     if name == "false-alarm-rate":
         return FalseAlarmRate(0.05 if rate is None else rate, _needed(args, "keep_local_threshold", name, "0.9"))
     return BestAccuracy(rate) if name == "best-accuracy" else RemoteEven(rate, args.margin or 0.0)
 
 
+def _within_limits(args: argparse.Namespace) -> WithinLimits:
+    if args.no_guarantee and args.delta is not None:
+        raise InputError("--delta is that of a guarantee, and --no-guarantee asks for none: give one of them")
+    delta = 0.1 if args.delta is None else args.delta
+    return WithinLimits(
+        risk=args.max_risk,
+        request_rate=args.max_request_rate,
+        abstention=args.max_abstention,
+        cost=args.max_cost,
+        delta=None if args.no_guarantee else delta,
+        error_cost=args.error_cost,
+        abstention_cost=args.abstention_cost,
+        request_cost=args.request_cost,
+        early_abstention=not args.no_early_abstention,
+        seed=args.seed,
+    )
+
+
+_LIMITS = ("max_risk", "max_abstention", "max_cost")
 _COSTS = ("error", "abstention", "request")
 #: Which targets read an option. An abstention's cost is also a price in `evaluate`.
 _READ_BY = {
-    "max_request_rate": ("request-budget",),
+    "max_request_rate": ("request-budget", "within-limits"),
+    **dict.fromkeys(("max_risk", "max_abstention", "max_cost"), ("within-limits",)),
+    "delta": ("request-budget", "within-limits"),
     "margin": ("remote-even",),
     "keep_local_threshold": ("false-alarm-rate",),
     "false_alarm_rate": ("request-budget", "remote-even", "best-accuracy", "false-alarm-rate"),
-    "error_cost": ("lowest-cost",),
-    "request_cost": ("lowest-cost",),
+    "error_cost": ("lowest-cost", "within-limits"),
+    "request_cost": ("lowest-cost", "within-limits"),
 }
 
 
 def _refuse_others(args: argparse.Namespace, target: str) -> None:
+    if args.no_guarantee and target != "within-limits":
+        raise InputError(f"--no-guarantee goes with --max-risk, --max-abstention or --max-cost, not {target}")
     for option, targets in _READ_BY.items():
         if getattr(args, option) is not None and target not in targets:
             raise InputError(f"--{option.replace('_', '-')} goes with --target {' or '.join(targets)}, not {target}")

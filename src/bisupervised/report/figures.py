@@ -45,6 +45,7 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
         "thresholds": {
             "local": json_safe(evaluation.local_threshold),
             "remote": json_safe(evaluation.remote_threshold),
+            "abstain": json_safe(evaluation.abstain_threshold),
         },
         "systems": {name: _system(figures) for name, figures in evaluation.systems.items()},
         "versus_remote_only": _estimate(evaluation.versus_remote_only),
@@ -78,6 +79,7 @@ def _system(figures: SystemFigures) -> dict[str, Any]:
         "n_labelled": figures.n_labelled,
         "request_rate": _estimate(figures.request_rate),
         "system_accuracy": _estimate(figures.system_accuracy),
+        "early_abstention": _estimate(figures.early_abstention),
         "coverage": _estimate(figures.coverage),
         "supervised_accuracy": _estimate(figures.supervised_accuracy),
         "risk": _estimate(_risk(figures.supervised_accuracy)),

@@ -19,7 +19,7 @@ def headline(assessment: Assessment) -> str:
     ours = evaluation.systems["bisupervised"]
     if routes_are_recorded(assessment):
         return _of_a_log(evaluation, ours)
-    rule = f"{_rule(evaluation.local_threshold)}: {_requests(ours.request_rate.value)}"
+    rule = f"{_rule(evaluation)}: {_requests(ours.request_rate.value)}"
     remote = evaluation.systems.get("remote_only")
     if math.isnan(ours.system_accuracy.value):
         saved = "" if remote is None else _savings(ours, remote)
@@ -47,6 +47,8 @@ def second_line(assessment: Assessment) -> str:
     if ours.coverage.value == 1.0:
         return "Every input gets a trusted answer."
     rejected = f"{percent(1.0 - ours.coverage.value)} of inputs get no trusted answer"
+    if ours.early_abstention.value > 0.0:
+        rejected += f" ({percent(ours.early_abstention.value)} without asking the remote model)"
     if math.isnan(ours.supervised_accuracy.value):
         return f"{rejected}."
     name = objective_label(assessment.evaluation).replace("system", "supervised", 1)
@@ -75,10 +77,13 @@ def _of_a_log(evaluation: Evaluation, ours: SystemFigures) -> str:
     )
 
 
-def _rule(local_threshold: float) -> str:
-    if math.isinf(local_threshold):
-        return "Trust every local prediction" if local_threshold < 0 else "Never trust the local model"
-    return f"Trust the local model at confidence >= {threshold(local_threshold)}"
+def _rule(evaluation: Evaluation) -> str:
+    local, abstain = evaluation.local_threshold, evaluation.abstain_threshold
+    if math.isinf(local):
+        rule = "Trust every local prediction" if local < 0 else "Never trust the local model"
+    else:
+        rule = f"Trust the local model at confidence >= {threshold(local)}"
+    return rule if abstain == -math.inf else f"{rule}, give up below {threshold(abstain)}"
 
 
 def _requests(request_rate: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bisupervised.assessment import Assessment
+from bisupervised.calibration.thresholds import Thresholds
 from bisupervised.evaluation.evaluation import CurveFigures, Evaluation
 from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate
 from bisupervised.evaluation.request_accuracy import OperatingPoint
@@ -211,6 +212,7 @@ def evidence_rows(assessment: Assessment) -> list[tuple[str, str]]:
     rows = [
         ("local threshold", threshold(thresholds.local)),
         ("remote threshold", threshold(thresholds.remote)),
+        *([] if thresholds.abstain == -math.inf else [("abstention threshold", threshold(thresholds.abstain))]),
         ("thresholds id", thresholds.id),
         ("target", str(target.pop("name", "given by hand"))),
         *((name.replace("_", " "), _setting(name, value)) for name, value in target.items()),
@@ -224,7 +226,18 @@ def evidence_rows(assessment: Assessment) -> list[tuple[str, str]]:
         "data_sha256": "data (SHA-256)",
     }
     rows += [(text, _setting(key, evidence[key])) for key, text in names.items() if key in evidence]
-    return rows
+    return rows + [("promise", f"{promise} {assumption}") for promise, assumption in promises_of(thresholds)]
+
+
+def promises_of(thresholds: Thresholds) -> list[tuple[str, str]]:
+    """Each promise that the thresholds carry, in a sentence, with what it assumes."""
+    guarantee = thresholds.evidence.get("guarantee", {})
+    parts = [guarantee, *guarantee.values()] if isinstance(guarantee, Mapping) else []
+    return [
+        (str(part["promise"]), str(part.get("assumption", "")))
+        for part in parts
+        if isinstance(part, Mapping) and "promise" in part
+    ]
 
 
 def _setting(name: str, value: Any) -> str:

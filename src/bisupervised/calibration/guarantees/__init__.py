@@ -6,7 +6,7 @@ average), `by_group` (any of them for each group), `supports` (what n rows can s
 """
 
 from bisupervised.calibration.guarantees.conformal import expected_error_rate, expected_loss
-from bisupervised.calibration.guarantees.evidence import Certified, Guarantee, Infeasible
+from bisupervised.calibration.guarantees.evidence import Certified, Guarantee, Infeasible, certified
 from bisupervised.calibration.guarantees.groups import ByGroup, by_group
 from bisupervised.calibration.guarantees.order_statistics import (
     false_alarm_rate,
@@ -24,6 +24,7 @@ __all__ = [
     "Infeasible",
     "Support",
     "by_group",
+    "certified",
     "certify",
     "expected_error_rate",
     "expected_loss",

@@ -56,6 +56,7 @@ class Certified:
     def evidence(self) -> dict[str, Any]:
         """The same as plain values, for `thresholds.toml` and JSON."""
         return {
+            "promise": self.sentence,
             "method": self.method,
             "guarantee": dict(self.target),
             **({} if self.delta is None else {"delta": self.delta}),
@@ -109,6 +110,13 @@ class Infeasible:
 
 
 Guarantee: TypeAlias = Certified | Infeasible
+
+
+def certified(guarantee: Guarantee) -> Certified:
+    """The guarantee, which must be one. Raises `InfeasibleTarget` with what the rows could support."""
+    if isinstance(guarantee, Infeasible):
+        raise guarantee.raised()
+    return guarantee
 
 
 def check_share(value: float, what: str) -> float:

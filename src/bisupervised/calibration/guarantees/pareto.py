@@ -12,7 +12,7 @@ abstention, and bets for graded losses and costs (`p_values.betting`).
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -23,15 +23,16 @@ from bisupervised.calibration.guarantees.evidence import INDEPENDENT, Certified,
 from bisupervised.calibration.guarantees.path import path_of_rules, standard_errors
 from bisupervised.calibration.guarantees.rule_tests import RuleTests
 from bisupervised.calibration.guarantees.sequences import fallback
-from bisupervised.calibration.guarantees.support import MOST_ROWS, growth_needed, smallest
+from bisupervised.calibration.guarantees.support import MOST_ROWS, growth_needed
 from bisupervised.calibration.limits import Limits, Prices
 from bisupervised.calibration.rule import CalibrationRows, replay
 from bisupervised.errors import InputError
-from bisupervised.records import FloatArray
+from bisupervised.records import BoolArray, FloatArray
 
 _METHOD = "pareto testing"
 _MIN_ROWS = 20
 _LATER_STARTS = ((1.0, 0.2), (2.0, 0.2))  #: standard errors after the safest rule, share of delta
+_STEPS = 1024  #: of the range in which the lowest limit is looked for
 _SAFE = -2.6  #: standard errors from the limits
 
 
@@ -57,15 +58,41 @@ def certify(
         raise InputError(f"Pareto testing divides the rows: at least {_MIN_ROWS}, not {len(rows)}")
     shuffled = np.random.default_rng(seed).permutation(len(rows))
     cut = max(1, round(ordering_share * len(rows)))
-    ordering, testing = rows.take(shuffled[:cut]), rows.take(shuffled[cut:])
-    path = path_of_rules(ordering, limits, prices, n_tests=len(testing), early_abstention=early_abstention)
-    tests, weights = RuleTests(testing, path, rows.whole, delta), _weights(path.z)
-    found = fallback(tests.largest(limits), weights, delta)
+    halves = _Halves(rows.take(shuffled[:cut]), rows.take(shuffled[cut:]), prices, delta, early_abstention)
+    tests, weights, found = halves.test(limits)
     if not found.any():
-        return _infeasible(tests, limits, weights, len(rows))
-    seen = replay(ordering, path.local, path.remote, path.abstain)
+        return _infeasible(halves, tests, limits, weights)
+    path = tests.path
+    seen = replay(halves.ordering, path.local, path.remote, path.abstain)
     price = np.where(found, prices.total(tests.counts) + prices.total(seen), np.inf)
     return _certified(tests, int(np.argmin(price)), limits, len(rows), seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Halves:
+    """The rows that order the rules, and those that test them."""
+
+    ordering: CalibrationRows
+    testing: CalibrationRows
+    prices: Prices
+    delta: float
+    early_abstention: bool
+
+    def __len__(self) -> int:
+        return len(self.ordering) + len(self.testing)
+
+    def test(self, limits: Limits) -> tuple[RuleTests, FloatArray, BoolArray]:
+        """The tests of the path's rules, the share of delta on each, and which of them are certified."""
+        path = path_of_rules(
+            self.ordering,
+            limits,
+            self.prices,
+            n_tests=len(self.testing),
+            early_abstention=self.early_abstention,
+        )
+        whole = self.ordering.whole and self.testing.whole
+        tests, weights = RuleTests(self.testing, path, whole, self.delta), _weights(path.z)
+        return tests, weights, fallback(tests.largest(limits), weights, self.delta)
 
 
 def _weights(z: FloatArray) -> FloatArray:
@@ -108,23 +135,23 @@ def _certified(tests: RuleTests, best: int, limits: Limits, n: int, seed: int) -
     )
 
 
-def _infeasible(tests: RuleTests, limits: Limits, weights: FloatArray, n: int) -> Infeasible:
+def _infeasible(halves: _Halves, tests: RuleTests, limits: Limits, weights: FloatArray) -> Infeasible:
     starts = np.flatnonzero(weights)  # nothing is certified where none of the starts is, each at its own level
-    first, levels = tests.of(starts), weights[starts] * tests.delta
-    lowest = {name: _lowest(name, first, limits, levels) for name in limits.given}
+    first, levels = tests.of(starts), weights[starts] * halves.delta
+    lowest = {name: _lowest(name, halves, limits) for name in limits.given}
     broken = [
         f"{name.replace('_', ' ')} {limits.given[name]:.4g}"
         for name, p in first.p_values(limits).items()
-        if p[0] > tests.delta
+        if p[0] > halves.delta
     ]
     return Infeasible(
         _METHOD,
         limits.given,
-        tests.delta,
-        n,
+        halves.delta,
+        len(halves),
         f"even the safest thresholds may break {' and '.join(broken) or 'a limit'}",
         {name: value for name, value in lowest.items() if value is not None},
-        _more_rows(first, limits, levels, n),
+        _more_rows(first, limits, levels, len(halves)),
     )
 
 
@@ -142,22 +169,21 @@ def _more_rows(tests: RuleTests, limits: Limits, levels: FloatArray, n: int) -> 
     return None if factor is None else max(math.ceil(n * (factor - 1.0)), 1)
 
 
-def _lowest(name: str, tests: RuleTests, limits: Limits, levels: FloatArray) -> float | None:
-    """The lowest value of one limit that would have certified a start, the others as they are; None: none would."""
-    others = [p for other, p in tests.p_values(limits).items() if other != name]
-    open_to = np.maximum.reduce([np.zeros(len(levels)), *others]) <= levels
-    if not open_to.any():
-        return None
-    share = tests.binomial(name)
-    if share is not None:
-        return float(upper_bound(np.round(share[0]), share[1], levels)[open_to].min())
-    most = limits.prices.dearest if name == "cost" and limits.prices is not None else 1.0
-    steps = np.linspace(limits.given[name], most, 257)[1:-1]
+def _lowest(name: str, halves: _Halves, limits: Limits) -> float | None:
+    """The lowest value of one limit that these rows certify, the others as they are, to a thousandth of its range;
+    None: none below the largest is."""
+    given = limits.given[name]
+    most = halves.prices.dearest if name == "cost" else 1.0
+    steps = np.linspace(given, most, _STEPS + 1)[1:-1]
 
     def certifies(step: int) -> bool:
         changed: dict[str, Any] = {name: float(steps[step - 1])}
-        p = tests.p_values(replace(limits, **changed))[name]
-        return bool((p <= levels)[open_to].any())
+        return bool(halves.test(replace(limits, **changed))[2].any())
 
-    place = smallest(lambda step: step > len(steps) or certifies(step), 1)
-    return None if place is None or place > len(steps) else float(steps[place - 1])
+    if not certifies(len(steps)):
+        return None
+    low, high = 1, len(steps)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if certifies(middle) else (middle + 1, high)
+    return float(steps[low - 1])

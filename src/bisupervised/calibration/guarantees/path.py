@@ -48,7 +48,9 @@ def path_of_rules(
         last = len(grid.local_thresholds) - 1
         levels = np.unique(np.linspace(0, last, _ABSTAIN + 1)[:-1].round().astype(np.int64))
         wider = _front(grid, levels, limits, prices, n_tests)
-        if _reach(front) - _reach(wider) > _WORTH * prices.dearest / math.sqrt(len(rows)):
+        cheaper = _reach(front) > _reach(wider) + _WORTH * prices.dearest / math.sqrt(len(rows))
+        # Where nothing is likely to be certified, the safest rule is what counts.
+        if cheaper or (_reach(front) == math.inf and wider.z[0] < front.z[0]):
             front = wider
     return _moved_step_by_step(rows, grid, front)
 
@@ -83,9 +85,9 @@ def _thinned(z: FloatArray) -> AnyArray:
 
 
 def _reach(front: _Front) -> float:
-    """The lowest price among those that are expected to be certified."""
-    safe = front.z <= max(_CERTIFIED_AT, float(front.z[0]))
-    return float(front.price[safe].min())
+    """The lowest price among those that are expected to be certified; inf where none is."""
+    safe = front.z <= _CERTIFIED_AT
+    return float(front.price[safe].min()) if safe.any() else math.inf
 
 
 def standard_errors(counts: Counts, limits: Limits, n_tests: int) -> FloatArray:
