@@ -77,12 +77,12 @@ def cascade(
     remote: Mapping[str, Any],
     name: str = "assistant",
     *,
-    thresholds: tuple[float, float] = (0.9, 0.5),
+    thresholds: tuple[float, ...] = (0.9, 0.5),  # local, remote and, if there is one, abstain
     fallback: Mapping[str, Any] | None = None,
     **gateway: Any,
 ) -> dict[str, Any]:
     """A cascade in enforce mode; further options are those of `[cascade.gateway]`."""
-    section: dict[str, Any] = {"name": name, "thresholds": dict(zip(("local", "remote"), thresholds, strict=True))}
+    section: dict[str, Any] = {"name": name, "thresholds": dict(zip(("local", "remote", "abstain"), thresholds, strict=False))}
     section |= {"local": local, "remote": remote, "gateway": {"mode": "enforce"} | gateway}
     return section | ({} if fallback is None else {"fallback": fallback})
 

@@ -65,6 +65,7 @@ def running(running_upstream: FaultyUpstream, tmp_path_factory: pytest.TempPathF
             cascade(in_process(), large | {"max_concurrency": 1, "max_waiting": 0, "timeout_s": 5.0}, "narrow"),
             cascade(in_process(), large | PRICES | {"max_tokens": 100}, "poor", daily_budget=1e-6),
             cascade(in_process(), large, "strict", unscorable={"tools": "reject"}),
+            cascade(in_process(), large, "hopeless", thresholds=(0.9, 0.5, 0.7)),
         ]
         with gateway(tmp_path_factory.mktemp("gateway"), *cascades) as one:
             yield one
@@ -219,6 +220,7 @@ def test_the_wish_changes_nothing_for_what_is_trusted(running: InThread, upstrea
 #: The code that a client sees, what it asks, and what the remote model does meanwhile.
 PROVOKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "not_trusted": ({}, {}),
+    "abstained": ({"model": "hopeless"}, {}),
     "no_evidence": ({}, {"large": "no_logprobs"}),
     "unscorable": ({"model": "strict", "tools": [{"type": "function", "function": {"name": "f"}}]}, {}),
     "queued": ({"model": "queue"}, {}),

@@ -369,7 +369,7 @@ async def _stats(service: Service, request: Request, client: Client) -> Any:
 def _state(service: Service, name: str) -> dict[str, Any]:
     cascade = service.cascades[name]
     state = cascade.state
-    numbers = {"local": state.thresholds.local, "remote": state.thresholds.remote}
+    numbers = {name: getattr(state.thresholds, name) for name in ("local", "remote", "abstain")}
     return {
         "name": name,
         "interface": cascade.settings.interface,
