@@ -336,3 +336,82 @@ def test_rows_of_a_gateways_log_are_chosen_by_mode_and_cascade(
     plain.write_text(f"{columns}\na,1,1,0.5,1,0.5\n")
     assert main(["evaluate", str(plain), "--mode", "observe"]) == 2
     assert "the decision log of a gateway" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- calibrate with a promise
+
+
+def test_calibrate_with_limits_writes_what_is_promised_and_says_it(
+    predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "thresholds.toml"
+    options = ["--max-risk", "0.25", "--delta", "0.2", "--max-request-rate", "0.6", "--out", str(out)]
+    assert main(["calibrate", str(predictions), *options]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "With confidence 0.8: risk at most 0.25 and request rate at most 0.6 (n = 600)." in printed
+    assert "independent draws from one source" in printed
+    guarantee = tomllib.loads(out.read_text())["evidence"]["guarantee"]
+    assert guarantee["guarantee"] == {"risk": 0.25, "request_rate": 0.6}
+    assert guarantee["bounds"]["risk"] <= 0.25
+    assert main(["calibrate", str(predictions), *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["evidence"]["guarantee"]["delta"] == 0.2
+
+
+def test_calibrate_says_infeasible_with_what_would_do(
+    predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "thresholds.toml"
+    assert main(["calibrate", str(predictions), "--max-risk", "0.02", "--out", str(out)]) == 2
+    assert (
+        "infeasible: with n = 600 labelled rows the lowest risk that can be certified is" in capsys.readouterr().err
+    )
+    assert not out.exists(), "no silent number"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--max-risk", "0.1", "--target", "remote-even"], "--max-risk goes with --target within-limits"),
+        (["--max-risk", "0.1", "--delta", "0.1", "--no-guarantee"], "give one of them"),
+        (["--no-guarantee"], "--no-guarantee goes with --max-risk"),
+        (["--delta", "0.1"], "--delta goes with"),
+        (["--max-risk", "5"], "write 30 % as 0.3"),
+        (["--target", "within-limits"], "give at least one limit"),
+        (["--min-rows", "5"], "--min-rows goes with --by"),
+        (["--by", "tenant"], "there is no column tenant to group by"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(
+    predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert main(["calibrate", str(predictions), *options, "--out", str(tmp_path / "out.toml")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_each_group_has_thresholds_of_its_own_or_a_reason(
+    predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = predictions.read_text().splitlines()
+    tenants = ["a/b" if row < 300 else "a b" if row < 590 else "small" for row in range(600)]
+    lines = [lines[0] + ",tenant", *(f"{line},{tenant}" for line, tenant in zip(lines[1:], tenants, strict=True))]
+    predictions.write_text("\n".join(lines) + "\n")
+    options = ["calibrate", str(predictions), "--by", "tenant", "--max-risk", "0.3", "--out", str(tmp_path / "of")]
+    assert main(options) == 0
+    printed = capsys.readouterr().out
+    assert "10 rows, fewer than the 50 asked for of a group" in printed
+    assert sorted(path.name for path in (tmp_path / "of").iterdir()) == ["a_b-2.toml", "a_b.toml"], "no two alike"
+    assert main([*options, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["groups"]["a/b"]["evidence"]["group"] == {"tenant": "a/b"}
+    assert shown["groups"]["a/b"]["evidence"]["guarantee"]["n"] == 300
+    assert "infeasible" in shown["groups"]["small"]
+
+
+def test_evaluate_judges_an_abstention_threshold(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged = ["evaluate", str(predictions), "--local-threshold", "0.8", "--abstain-threshold", "0.6", "--json"]
+    assert main(judged) == 0
+    ours = json.loads(capsys.readouterr().out)["systems"]["bisupervised"]
+    assert ours["early_abstention"]["value"] == pytest.approx(0.2, abs=0.05)
+    assert ours["request_rate"]["value"] == pytest.approx(0.4, abs=0.05)
+    assert main(["evaluate", str(predictions), "--abstain-threshold", "0.6"]) == 2
+    assert "--abstain-threshold goes with --local-threshold" in capsys.readouterr().err

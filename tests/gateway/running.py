@@ -82,7 +82,10 @@ def cascade(
     **gateway: Any,
 ) -> dict[str, Any]:
     """A cascade in enforce mode; further options are those of `[cascade.gateway]`."""
-    section: dict[str, Any] = {"name": name, "thresholds": dict(zip(("local", "remote", "abstain"), thresholds, strict=False))}
+    section: dict[str, Any] = {
+        "name": name,
+        "thresholds": dict(zip(("local", "remote", "abstain"), thresholds, strict=False)),
+    }
     section |= {"local": local, "remote": remote, "gateway": {"mode": "enforce"} | gateway}
     return section | ({} if fallback is None else {"fallback": fallback})
 
