@@ -1,4 +1,4 @@
-"""Early abstention over HTTP: what is hopeless costs no remote call, says so, and is logged and counted as what it is."""
+"""Early abstention over HTTP: a hopeless input costs no remote call, is told so, and is logged as what it is."""
 
 from __future__ import annotations
 
