@@ -95,16 +95,17 @@ def weigh(both: BothLevels) -> PairConfidences:
     agree = np.array(
         [a == b for a, b in zip(both.local_output.predictions, both.remote_output.predictions, strict=True)]
     )
-    return PairConfidences(np.where(agree, 1.0, 0.9) * np.fmax(local, remote), local > remote)
+    preferred = (local > remote) | (np.isnan(remote) & ~np.isnan(local))
+    return PairConfidences(np.where(agree, 1.0, 0.9) * np.fmax(local, remote), preferred)
 
 
 def weigh_by_hand(local: Recorded, remote: Recorded, row: int) -> tuple[float, bool]:
     """Its confidence, and whether it prefers the local answer."""
     left, right = local.confidence(row), remote.confidence(row)
-    if math.isnan(right):
-        return NAN, False
-    larger = right if math.isnan(left) else max(left, right)
-    return larger * (1.0 if local.predictions[row] == remote.predictions[row] else 0.9), left > right
+    weight = 1.0 if local.predictions[row] == remote.predictions[row] else 0.9
+    if math.isnan(left) or math.isnan(right):
+        return (right if math.isnan(left) else left) * weight, math.isnan(right) and not math.isnan(left)
+    return max(left, right) * weight, left > right
 
 
 @st.composite

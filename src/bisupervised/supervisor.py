@@ -125,13 +125,13 @@ class Supervisor:
 def pair_confidences(pair: Pair, both: BothLevels) -> PairConfidences:
     """What a supervisor of both levels makes of k inputs, without what nobody may trust.
 
-    A remote prediction without confidence (failed, never trusted, no evidence) leaves nothing to weigh: NaN. Nor may
-    a local prediction without confidence be preferred.
+    NaN where the prediction that would be the answer has no confidence of its own: it failed, brought no evidence, or
+    is never trusted.
     """
     seen = pair(both)
     unknown = np.isnan(both.remote_confidences)
     if seen.local_preferred is not None:
-        unknown = unknown | (seen.local_preferred & np.isnan(both.local_confidences))
+        unknown = np.where(seen.local_preferred, np.isnan(both.local_confidences), unknown)
     if not unknown.any():
         return seen
     return replace(seen, confidences=np.where(unknown, np.nan, seen.confidences))
