@@ -33,6 +33,12 @@ class Thresholds:
     evidence: Mapping[str, Any] = field(default_factory=dict)  #: n, data hash, seed, date, split
     achieved: Mapping[str, Any] = field(default_factory=dict)  #: figures by glossary name, held out where said
     abstain: float = -math.inf
+    #: the supervisor of both levels that they were chosen with: `file`, beside the thresholds' own, its `sha256` and
+    #: `kind`; empty: none
+    second_level: Mapping[str, Any] = field(default_factory=dict)
+    #: what the calibration rows looked like, for `drift` (`monitoring.reference_of`); no part of the id
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = field(default=None, compare=False)  #: where their file lies, and those that it names
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "abstain", check_threshold(self.abstain, "abstain threshold"))
@@ -45,6 +51,8 @@ class Thresholds:
         content = [self.local, self.remote, _plain(self.target), _plain(self.evidence)]
         if self.abstain != -math.inf:
             content.append(self.abstain)
+        if self.second_level:
+            content.append(str(self.second_level.get("sha256")))
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -64,7 +72,7 @@ class Thresholds:
                 "# Below this local confidence an input is rejected at once: the remote model is not asked.",
                 f"abstain = {_toml(self.abstain)}",
             ]
-        for name in ("target", "evidence", "achieved"):
+        for name in _SECTIONS:
             values: Mapping[str, Any] = _plain(getattr(self, name))
             if values:
                 lines = [f"{_key(key)} = {_toml(value)}" for key, value in values.items()]
@@ -97,7 +105,7 @@ class Thresholds:
         for name in _NAMES:
             if isinstance(given[name], bool) or not isinstance(given[name], int | float):
                 raise ThresholdError(f"{path}: thresholds.{name} must be a number, not {given[name]!r}")
-        sections = {name: values.get(name, {}) for name in ("target", "evidence", "achieved")}
+        sections = {name: values.get(name, {}) for name in _SECTIONS}
         for name, section in sections.items():
             if not isinstance(section, dict):
                 raise ThresholdError(f"{path}: {name} must be a table [{name}], not {section!r}")
@@ -105,10 +113,11 @@ class Thresholds:
             local, remote, abstain = (check_threshold(given[name], f"{path}: thresholds.{name}") for name in _NAMES)
         except OverflowError as error:
             raise ThresholdError(f"{path}: a threshold is too large a number; write inf to accept none") from error
-        return cls(local, remote, abstain=abstain, **sections)
+        return cls(local, remote, abstain=abstain, folder=Path(path).parent, **sections)
 
 
 _NAMES = ("local", "remote", "abstain")
+_SECTIONS = ("second_level", "target", "evidence", "achieved", "reference")
 
 
 def _plain(value: Any) -> Any:
