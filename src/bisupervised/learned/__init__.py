@@ -1,0 +1,36 @@
+"""Supervisors that are learned from recorded rows, and cross-fitted so that their own rows can be used again."""
+
+from bisupervised.learned.arbiter import Arbiter
+from bisupervised.learned.at_the_first_level import LearnedConfidence
+from bisupervised.learned.calibration_rows import calibration_rows
+from bisupervised.learned.cross_fitting import (
+    CrossFitted,
+    cross_fitted,
+    fit_arbiter,
+    fit_deferral,
+    fit_pair,
+    fit_stacked,
+)
+from bisupervised.learned.deferral import DeferralHead
+from bisupervised.learned.fitting_rows import refuse_fitting_rows
+from bisupervised.learned.pair import PairSupervisor
+from bisupervised.learned.saving import learned_from_file, save_learned
+from bisupervised.learned.stacked import StackedSupervisor
+
+__all__ = [
+    "Arbiter",
+    "CrossFitted",
+    "DeferralHead",
+    "LearnedConfidence",
+    "PairSupervisor",
+    "StackedSupervisor",
+    "calibration_rows",
+    "cross_fitted",
+    "fit_arbiter",
+    "fit_deferral",
+    "fit_pair",
+    "fit_stacked",
+    "learned_from_file",
+    "refuse_fitting_rows",
+    "save_learned",
+]
