@@ -19,6 +19,8 @@ from bisupervised.calibration.thresholds import Thresholds
 from bisupervised.errors import InfeasibleTarget, InputError, TableError
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
 from bisupervised.evaluation.objectives import Objective, Scored, objective_by_name
+from bisupervised.learned import refuse_fitting_rows, second_level_of
+from bisupervised.learned.second_level import SecondLevel, unseen_rows
 from bisupervised.records import Outcomes
 from bisupervised.table import Table, table_from_outcomes
 
@@ -56,16 +58,22 @@ def calibrate(
     target: Target | None = None,
     *,
     objective: str | Objective | None = None,
+    second_level: SecondLevel | None = None,
     held_out: float | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Thresholds:
     """Thresholds for a target (default: remote-even, false alarm rate 0.05), with their evidence.
 
-    `options` are those of `Table.from_columns`: rename, costs, quantifiers.
+    `second_level` is a pair supervisor or an arbiter, fitted on other rows (`InputError` where it was fitted on some
+    of these). `options` are those of `Table.from_columns`: rename, costs, quantifiers.
     """
     table = graded_table(as_table(results, **options), _objective(objective))
-    return calibrate_table(table, target or RemoteEven(), held_out=held_out, seed=seed)
+    pair = None
+    if second_level is not None:
+        refuse_fitting_rows(second_level, table)
+        pair = second_level.of_table(table)
+    return calibrate_table(table, target or RemoteEven(), pair=pair, held_out=held_out, seed=seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +149,17 @@ def evaluate(
         if not isinstance(thresholds, tuple | list) or len(thresholds) != 2:
             raise InputError(f"thresholds are a pair (local, remote) or Thresholds, not {thresholds!r}")
         thresholds = Thresholds(*thresholds)
-    judged, sentence = rows_to_judge(graded_table(table, aim), thresholds)
+    second_level = second_level_of(thresholds)
+    graded = graded_table(table, aim)
+    if second_level is not None:
+        graded = _without_fitting_rows(graded, second_level)
+    judged, sentence = rows_to_judge(graded, thresholds)
     evaluation = evaluate_at(
         judged,
         thresholds.local,
         thresholds.remote,
         abstain_threshold=thresholds.abstain,
+        pair=None if second_level is None else second_level.of_table(judged),
         objective=aim,
         abstention_cost=abstention_cost + fallback_cost,
         seed=seed,
@@ -159,6 +172,19 @@ def evaluate(
     elif sentence:
         evaluation = replace(evaluation, notes=[sentence, *evaluation.notes])
     return Assessment(evaluation, thresholds, sentence, judged)
+
+
+def _without_fitting_rows(table: Table, supervisor: SecondLevel) -> Table:
+    """The rows that the supervisor was not fitted on, with a note of how many were."""
+    unseen = unseen_rows(supervisor, table)
+    if unseen.all():
+        return table
+    if not unseen.any():
+        raise TableError("the supervisor of both levels was fitted on all of these rows: judge it on others")
+    left_out = int((~unseen).sum())
+    note = f"{left_out} of {len(table)} rows fitted the supervisor of both levels and are left out."
+    kept = table.take(unseen)
+    return replace(kept, notes=[*kept.notes, note])
 
 
 def _objective(objective: str | Objective | None) -> Objective | None:

@@ -40,7 +40,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ from bisupervised.cascade import BiSupervised, Level
 from bisupervised.decision_log import DecisionLog, PendingInputs
 from bisupervised.errors import BiSupervisedError, ConfigError
 from bisupervised.fallback import Call, Default, Fallback, HandOver, LocalUntrusted, Raise
+from bisupervised.learned import second_level_of
 from bisupervised.models import (
     CircuitBreaker,
     Concurrency,
@@ -261,6 +262,8 @@ class _Builder:
         threshold = getattr(thresholds, level, float("inf"))
         abstain = thresholds.abstain if thresholds is not None and level == "local" else -math.inf
         supervisor = self._try(where, lambda: self._supervisor(section, threshold, abstain))
+        if supervisor is not None and thresholds is not None and level == "remote":
+            supervisor = self._try(where, lambda: replace(supervisor, pair=second_level_of(thresholds)))
         if model is None or supervisor is None:
             return None
         cost = section.get("cost_per_input")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from bisupervised.errors import InputError
 
 if TYPE_CHECKING:
     from bisupervised.calibration import Thresholds
+    from bisupervised.learned.second_level import SecondLevel
+    from bisupervised.table import Table
 
 
 def add_parser(commands: Any) -> None:
@@ -33,6 +36,19 @@ def add_parser(commands: Any) -> None:
         "--out", type=Path, metavar="FILE", help="default: thresholds.toml; --by: the folder thresholds"
     )
     parser.add_argument("--json", action="store_true", help="print the thresholds and their evidence as JSON")
+    group = parser.add_argument_group(
+        "2nd level", "a supervisor that reads both levels, kept beside the thresholds, whose file names it"
+    )
+    group.add_argument(
+        "--learn",
+        choices=("pair", "arbiter"),
+        help="fit one on a part of the rows, and calibrate on the others: pair (is the remote prediction right?) or "
+        "arbiter (which of the two predictions is?)",
+    )
+    group.add_argument(
+        "--learn-share", type=float, metavar="SHARE", help="--learn: of the labelled rows (default 0.5)"
+    )
+    group.add_argument("--second-level", type=Path, metavar="FILE", help="one that was fitted on other rows")
     parser.set_defaults(run=run)
 
 
@@ -40,13 +56,26 @@ def run(args: argparse.Namespace) -> int:
     from bisupervised.assessment import calibrate
 
     if args.by is not None:
+        if args.learn is not None or args.second_level is not None:
+            raise InputError("--by has no supervisor of both levels: leave out --learn and --second-level")
         return _by_group(args)
     if args.min_rows is not None:
         raise InputError("--min-rows goes with --by")
+    table, target, out = table_of(args), target_of(args), args.out or Path("thresholds.toml")
+    second_level, table = _second_level(args, table)
     thresholds = calibrate(
-        table_of(args), target_of(args), objective=args.objective, held_out=args.held_out, seed=args.seed
+        table,
+        target,
+        objective=args.objective,
+        second_level=second_level,
+        held_out=args.held_out,
+        seed=args.seed,
     )
-    out = args.out or Path("thresholds.toml")
+    if second_level is not None:
+        from bisupervised.learned import save_second_level
+
+        named = save_second_level(second_level, out.with_name(f"{out.stem}-second-level.npz"))
+        thresholds = replace(thresholds, second_level=named)
     thresholds.save(out)
     if args.json:
         print_json(_as_json(thresholds, out))
@@ -56,6 +85,33 @@ def run(args: argparse.Namespace) -> int:
         print(sentence)
     print(f"written: {out.resolve()}")
     return 0
+
+
+def _second_level(args: argparse.Namespace, table: Table) -> tuple[SecondLevel | None, Table]:
+    """The supervisor of both levels that the options name or learn, and the rows that it was not fitted on."""
+    from bisupervised.learned import learn_on_a_part, learned_from_file
+    from bisupervised.learned.second_level import KINDS
+
+    if args.learn_share is not None and args.learn is None:
+        raise InputError("--learn-share goes with --learn")
+    if args.learn is not None:
+        if args.second_level is not None:
+            raise InputError("give --learn or --second-level FILE, not both")
+        share = 0.5 if args.learn_share is None else args.learn_share
+        return learn_on_a_part(_graded(table, args.objective), args.learn, share=share, seed=args.seed)
+    if args.second_level is None:
+        return None, table
+    supervisor = learned_from_file(args.second_level)
+    if supervisor.kind not in KINDS:
+        raise InputError(f"{args.second_level} holds a supervisor of one level; the 2nd takes {' or '.join(KINDS)}")
+    return supervisor, table  # type: ignore[return-value]  # its kind was looked at
+
+
+def _graded(table: Table, objective: str) -> Table:
+    from bisupervised.evaluation.evaluation import graded_table
+    from bisupervised.evaluation.objectives import objective_by_name
+
+    return graded_table(table, objective_by_name(objective))
 
 
 def _by_group(args: argparse.Namespace) -> int:
@@ -133,5 +189,6 @@ def _as_json(thresholds: Thresholds, file: Path) -> dict[str, Any]:
         "target": thresholds.target,
         "evidence": thresholds.evidence,
         "achieved": thresholds.achieved,
+        **({"second_level": thresholds.second_level} if thresholds.second_level else {}),
         "file": str(file),
     }

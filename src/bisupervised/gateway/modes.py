@@ -73,11 +73,15 @@ def thresholds_value(thresholds: Thresholds) -> dict[str, Any]:
         "target": dict(thresholds.target),
         "evidence": dict(thresholds.evidence),
         "achieved": dict(thresholds.achieved),
+        **({"second_level": dict(thresholds.second_level)} if thresholds.second_level else {}),
     }
 
 
 def _stored(threshold: float) -> float | str:
     return threshold if math.isfinite(threshold) else str(threshold)
+
+
+_SECTIONS = ("target", "evidence", "achieved", "second_level")
 
 
 def checked_thresholds(value: Any) -> Thresholds:
@@ -86,12 +90,15 @@ def checked_thresholds(value: Any) -> Thresholds:
         raise InputError(
             'thresholds are an object like {"local": 0.83, "remote": 0.6}, as a thresholds file has them'
         )
-    unknown = sorted(set(value) - {"local", "remote", "abstain", "id", "target", "evidence", "achieved", "note"})
+    unknown = sorted(
+        set(value) - {"local", "remote", "abstain", "id", "target", "evidence", "achieved", "second_level", "note"}
+    )
     if unknown:
         raise InputError(
-            f"unknown {', '.join(unknown)}; there are: local, remote, abstain, target, evidence, achieved, note"
+            f"unknown {', '.join(unknown)}; there are: local, remote, abstain, target, evidence, "
+            f"achieved, second_level, note"
         )
-    sections = {name: value.get(name, {}) for name in ("target", "evidence", "achieved")}
+    sections = {name: value.get(name, {}) for name in _SECTIONS}
     for name, section in sections.items():
         if not isinstance(section, Mapping):
             raise InputError(f"{name} is an object, as in a thresholds file")

@@ -113,13 +113,28 @@ class Switchboard:
             raise InputError(f"there is no cascade {cascade!r}; there are: {', '.join(self._states)}")
         if kind == "mode":
             return checked_mode(value, self._states[cascade])
-        return thresholds_value(checked_thresholds(value))
+        return thresholds_value(_of_same_supervisor(checked_thresholds(value), self._declared[cascade]))
+
+
+def _of_same_supervisor(thresholds: Thresholds, declared: State) -> Thresholds:
+    """The thresholds, which must be of the 2nd level that the gateway was started with: their scale is its own."""
+    wanted, there = (one.second_level.get("sha256") for one in (thresholds, declared.thresholds))
+    if wanted != there:
+        theirs = "a supervisor of both levels" if wanted else "no supervisor of both levels"
+        raise InputError(
+            f"these thresholds were chosen with {theirs}, and the gateway was started with "
+            f"{'another one' if wanted and there else 'one' if there else 'none'}: put their file in the place of "
+            f"the cascade's, and start again"
+        )
+    return thresholds
 
 
 def _state_of(current: Mapping[str, Change], declared: State, switched: bool) -> State:
     mode: Mapping[str, Any] = current["mode"].value if "mode" in current else {}
     stored = current.get("thresholds")
-    thresholds = declared.thresholds if stored is None else checked_thresholds(stored.value)
+    thresholds = declared.thresholds
+    if stored is not None:
+        thresholds = _of_same_supervisor(checked_thresholds(stored.value), declared)
     return replace(
         declared,
         mode=Mode(mode.get("mode", declared.mode)),

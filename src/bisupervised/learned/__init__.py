@@ -15,6 +15,7 @@ from bisupervised.learned.deferral import DeferralHead
 from bisupervised.learned.fitting_rows import refuse_fitting_rows
 from bisupervised.learned.pair import PairSupervisor
 from bisupervised.learned.saving import learned_from_file, save_learned
+from bisupervised.learned.second_level import learn_on_a_part, save_second_level, second_level_of
 from bisupervised.learned.stacked import StackedSupervisor
 
 __all__ = [
@@ -30,7 +31,10 @@ __all__ = [
     "fit_deferral",
     "fit_pair",
     "fit_stacked",
+    "learn_on_a_part",
     "learned_from_file",
     "refuse_fitting_rows",
     "save_learned",
+    "save_second_level",
+    "second_level_of",
 ]
