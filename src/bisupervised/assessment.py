@@ -1,4 +1,4 @@
-"""`calibrate` and `evaluate` for one's own predictions: arrays, a data frame, or a table, and no model.
+"""`calibrate`, `evaluate` and `compare` for one's own predictions: arrays, a data frame, or a table, and no model.
 
 The honest default: one half of the rows chooses the thresholds, the other half judges them.
 """
@@ -13,6 +13,9 @@ from bisupervised.calibration.calibrate import calibrate_table, rows_to_judge
 from bisupervised.calibration.targets import RemoteEven, Target
 from bisupervised.calibration.thresholds import Thresholds
 from bisupervised.errors import InputError
+from bisupervised.evaluation.candidates import TableScore
+from bisupervised.evaluation.compared import Comparison
+from bisupervised.evaluation.comparison import Progress, compare_supervisors
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
 from bisupervised.evaluation.objectives import Objective, Scored, objective_by_name
 from bisupervised.records import Outcomes
@@ -109,6 +112,38 @@ def evaluate(
     elif sentence:
         evaluation = replace(evaluation, notes=[sentence, *evaluation.notes])
     return Assessment(evaluation, thresholds, sentence, judged)
+
+
+def compare(
+    results: Results,
+    *,
+    objective: str | Objective | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
+    learned: Mapping[str, Mapping[str, TableScore]] | None = None,
+    request_rate: float | None = None,
+    local_threshold: float | None = None,
+    alpha: float = 0.05,
+    folds: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Comparison:
+    """Which supervisor to use at each level, of all that the results allow: see `compare_supervisors`.
+
+    `options` are those of `Table.from_columns`: rename, costs, quantifiers.
+    """
+    return compare_supervisors(
+        as_table(results, **options),
+        objective=_objective(objective),
+        scores=scores,
+        learned=learned,
+        request_rate=request_rate,
+        local_threshold=local_threshold,
+        alpha=alpha,
+        folds=folds,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def _objective(objective: str | Objective | None) -> Objective | None:
