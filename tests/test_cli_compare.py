@@ -47,6 +47,14 @@ def test_json_is_json_and_nothing_else_and_the_report_is_written_beside_it(
     assert "<svg" in page.read_text()
 
 
+def test_only_names_what_is_compared(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(results), "--json", "--only", "gen,score_dice", "--only", "deep_gini"]) == 0
+    found = json.loads(capsys.readouterr().out)["levels"]["local"]["candidates"]
+    assert {one["name"] for one in found} == {"max_softmax", "gen", "score_dice", "deep_gini"}
+    assert main(["compare", str(results), "--only", "gan"]) == 2
+    assert "the rows allow no supervisor gan" in capsys.readouterr().err
+
+
 def test_thresholds_say_which_inputs_are_deferred(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

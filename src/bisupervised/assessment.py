@@ -5,7 +5,7 @@ The honest default: one half of the rows chooses the thresholds, the other half 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -120,6 +120,7 @@ def compare(
     objective: str | Objective | None = None,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
     learned: Mapping[str, Mapping[str, TableScore]] | None = None,
+    only: Sequence[str] | None = None,
     request_rate: float | None = None,
     local_threshold: float | None = None,
     alpha: float = 0.05,
@@ -137,6 +138,7 @@ def compare(
         objective=_objective(objective),
         scores=scores,
         learned=learned,
+        only=only,
         request_rate=request_rate,
         local_threshold=local_threshold,
         alpha=alpha,

@@ -11,6 +11,7 @@ import pytest
 from bisupervised.errors import InputError
 from bisupervised.evaluation.candidates import (
     MAX_COMPARED_ROWS,
+    Candidate,
     Source,
     candidates_of,
     checked,
@@ -144,23 +145,40 @@ def test_no_row_is_scored_by_a_fit_that_has_seen_it_and_each_is_scored_once() ->
     (one,) = learned_candidates(None, {"pair": score})  # type: ignore[arg-type]
     assert (one.source, one.fitted) == (Source.LEARNED, True)
     done: list[int] = []
-    assert cross_fitted(one.score, rows, 3, 0, done.append).tolist() == rows.tolist()
+    assert cross_fitted(one, rows, 3, 0, done.append).tolist() == rows.tolist()
     assert all(not fit & held_out for fit, held_out in seen)
     assert all(fit | held_out == set(rows.tolist()) for fit, held_out in seen)
     assert sum(done) == 7
     again = list(seen)
     seen.clear()
-    cross_fitted(one.score, rows, 3, 0)
+    cross_fitted(one, rows, 3, 0)
     assert seen == again, "the folds are seeded"
 
 
 def test_too_few_rows_for_the_folds_and_scores_of_another_length_are_refused() -> None:
     with pytest.raises(InputError, match="2 labelled rows cannot be cut into 5 folds"):
-        cross_fitted(lambda fit, score: score, np.arange(2), 5, 0)
+        cross_fitted(Candidate("one", Source.LEARNED, None, lambda fit, score: score), np.arange(2), 5, 0)
     with pytest.raises(InputError, match="one score for each of 3 rows"):
         checked([1.0], 3)
     with pytest.raises(InputError, match="must be numbers"):
         checked(["a"], 1)
+
+
+def test_fits_of_different_scales_are_put_on_one_by_their_ranks() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(1_000)
+    truth[:50] = np.nan
+
+    def score(fit: Any, held_out: Any) -> Any:
+        return truth[held_out] * (10.0 ** int(rng.integers(-3, 4))) + float(rng.integers(-5, 5))
+
+    ranks = cross_fitted(Candidate("one", Source.FITTED, CostClass.C1, score), np.arange(1_000), 5, 0)
+    assert np.array_equal(np.isnan(ranks), np.isnan(truth))
+    assert np.corrcoef(ranks[50:], truth[50:])[0, 1] > 0.99
+    assert np.nanmin(ranks) > 0.0
+    assert np.nanmax(ranks) < 1.0
+    constant = Candidate("flat", Source.FITTED, CostClass.C1, lambda fit, score: np.full(len(score), len(fit)))
+    assert len(np.unique(cross_fitted(constant, np.arange(1_001), 5, 0))) == 1
 
 
 def test_a_fitted_one_learns_from_labels_as_they_are_written() -> None:
@@ -168,12 +186,12 @@ def test_a_fitted_one_learns_from_labels_as_they_are_written() -> None:
     labels = np.array([str(label) for label in rows.predictions], dtype=object)
     labels[::9] = "c0"
     found = {one.name: one for one in candidates_of(rows, labels)}
-    scores = cross_fitted(found["max_logit_pnorm"].score, np.arange(200), 4, 0)
+    scores = cross_fitted(found["max_logit_pnorm"], np.arange(200), 4, 0)
     assert np.isfinite(scores).all()
     without = {one.name: one for one in candidates_of(rows, None)}
     with pytest.raises(InputError, match="fitted on labels, and the table has none"):
-        cross_fitted(without["max_logit_pnorm"].score, np.arange(200), 4, 0)
-    assert np.isfinite(cross_fitted(without["mahalanobis"].score, np.arange(200), 4, 0)).all()
+        cross_fitted(without["max_logit_pnorm"], np.arange(200), 4, 0)
+    assert np.isfinite(cross_fitted(without["mahalanobis"], np.arange(200), 4, 0)).all()
 
 
 def test_one_that_compares_with_every_row_is_fitted_on_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +211,6 @@ def test_shuffled_labels_give_chance_through_the_whole_of_cross_fitting() -> Non
     from bisupervised.evaluation import auroc
 
     for name in ("mahalanobis", "knn", "max_logit_pnorm"):
-        found_auroc = auroc(cross_fitted(found[name].score, np.arange(1_000), 5, 0), right)
+        found_auroc = auroc(cross_fitted(found[name], np.arange(1_000), 5, 0), right)
         spread = (found_auroc.high - found_auroc.low) / 3.92
         assert abs(found_auroc.value - 0.5) < 3 * spread

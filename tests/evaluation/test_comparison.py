@@ -392,6 +392,14 @@ def test_what_cannot_be_meant_is_refused(options: dict[str, Any], message: str) 
         compare_supervisors(made(50), **options)
 
 
+def test_only_those_that_are_wanted_are_compared_with_the_baseline() -> None:
+    comparison = compare(columns_with_probabilities(200), only=["gen"])
+    for level in comparison.levels.values():
+        assert {one.name for one in level.candidates} == {"max_softmax", "gen"}
+    with pytest.raises(InputError, match=r"the rows allow no supervisor energy; they allow: max_softmax, confidence"):
+        compare(columns_with_probabilities(200), only=["energy"])
+
+
 def test_rows_without_any_label_are_refused() -> None:
     table = replace(made(50), local_correct=None, remote_correct=None)
     with pytest.raises(InputError, match="no row has a label"):

@@ -6,10 +6,13 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bisupervised.assessment import compare
-from bisupervised.evaluation import Comparison
+from bisupervised.evaluation import Comparison, compare_supervisors
 from bisupervised.records import LevelName
 from bisupervised.report.comparison import (
     comparison_table,
@@ -23,6 +26,7 @@ from bisupervised.report.comparison_html import comparison_report, write_compari
 from bisupervised.report.comparison_plots import intervals_figure
 from bisupervised.report.comparison_text import print_comparison
 from bisupervised.report.plots import svg_of
+from evaluation.made import a_table, rows
 from report.comparisons import columns, full, one_level
 from report.test_html import Page
 
@@ -90,8 +94,8 @@ def test_copies_and_missing_confidences_are_noted(comparison: Comparison) -> Non
 def test_fitted_and_learned_ones_are_not_promised_to_the_command() -> None:
     oracle = columns()["local_score_better"]
     learned = {"local": {"stacked": lambda _, fit, score: oracle[score]}}
-    rows = {key: column for key, column in columns().items() if "score" not in key}
-    comparison = compare(rows, learned=learned)
+    few = {key: column for key, column in columns().items() if "score" not in key}
+    comparison = compare(few, learned=learned)
     assert comparison.levels[LevelName.LOCAL].recommended.name == "stacked"
     assert next_command(comparison, SOURCE) == ""
     assert "it is learned" in " ".join(what_to_do(comparison, SOURCE))
@@ -113,6 +117,31 @@ def test_json_holds_every_figure_and_no_nan(comparison: Comparison) -> None:
     assert best["versus_baseline"]["low"] > 0.0
     assert best["auroc_deferred"] == {"value": None, "low": None, "high": None}
     assert {tuple(one["cautions"]) for one in level["candidates"]} >= {("inverted",), ("no better than chance",)}
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows(max_n=25), rows(max_n=25), st.floats(0.01, 1.0))
+def test_whatever_the_rows_hold_it_is_said_without_a_traceback(made: tuple, other: tuple, rate: float) -> None:
+    n = min(len(made[0]), len(other[0]))
+    table = a_table(*(column[:n] for column in made))
+    scores = {"local": {"mine": other[0][:n]}, "remote": {"mine": other[2][:n]}}
+    comparison = compare_supervisors(table, scores=scores, request_rate=rate)
+    json.dumps(comparison_to_dict(comparison, SOURCE), allow_nan=False)
+    text = printed(comparison, 100)
+    assert "nan" not in text.lower()
+    for level in comparison.levels.values():
+        assert 0.0 <= level.recommended.p_adjusted <= 1.0
+        assert all(
+            one.criterion.low <= one.criterion.high or one.criterion.low != one.criterion.low
+            for one in level.candidates
+        )
+
+
+@pytest.mark.parametrize("right", [np.ones(40), np.arange(40) % 2])
+def test_the_figure_of_what_cannot_be_judged_is_drawn(right: np.ndarray) -> None:
+    flat = np.full(40, 0.5)
+    for level in compare_supervisors(a_table(flat, right, flat, right)).levels.values():
+        assert "confidence" in svg_of(intervals_figure(level), "level").markup
 
 
 def test_the_figure_names_every_candidate_and_writes_far_ones_at_the_edge(comparison: Comparison) -> None:
@@ -137,6 +166,6 @@ def test_the_page_loads_nothing_and_says_the_same(comparison: Comparison, tmp_pa
 
 
 def test_a_users_words_are_escaped_on_the_page() -> None:
-    rows = {**columns(), "local_score_<b>x": columns()["local_score_dice"]}
-    assert "<b>x" not in comparison_report(compare(rows), source=["<script>.csv"])
+    more = {**columns(), "local_score_<b>x": columns()["local_score_dice"]}
+    assert "<b>x" not in comparison_report(compare(more), source=["<script>.csv"])
     assert "<script>" not in comparison_report(one_level(), source=["<script>.csv"])

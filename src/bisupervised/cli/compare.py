@@ -9,7 +9,7 @@ from typing import Any
 from bisupervised.cli.options import add_source, print_json, seed, table_of
 from bisupervised.errors import InputError
 
-#: From this many rows on, or with fitted supervisors on fewer, it may take long enough to show how far it is.
+#: From this many rows on it may take long enough to show how far it is.
 _MANY_ROWS = 10_000
 
 
@@ -30,6 +30,12 @@ def add_parser(commands: Any) -> None:
         help="share of inputs that are deferred, on which 2nd-level supervisors are judged (default 0.5)",
     )
     where.add_argument("--thresholds", type=Path, metavar="FILE", help="the same by a thresholds.toml")
+    parser.add_argument(
+        "--only",
+        metavar="NAME",
+        action="append",
+        help="compare these with the baseline, not all (may be repeated, or separated by commas)",
+    )
     parser.add_argument("--objective", default="accuracy", help="what is right: accuracy (default) or exact_match")
     parser.add_argument(
         "--alpha", type=float, default=0.05, metavar="P", help="level of significance, all supervisors in view (0.05)"
@@ -51,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     comparison = compare(
         table,
         objective=args.objective,
+        only=_names(args.only),
         request_rate=args.request_rate,
         local_threshold=_local_threshold(args.thresholds),
         alpha=args.alpha,
@@ -74,6 +81,10 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print(f"report: {path.resolve()}")
     return 0
+
+
+def _names(given: list[str] | None) -> list[str] | None:
+    return None if given is None else [name.strip() for names in given for name in names.split(",") if name.strip()]
 
 
 def _local_threshold(path: Path | None) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from bisupervised.errors import InputError
+from bisupervised.evaluation.deferral_order import DeferralOrder
 from bisupervised.quantifiers import (
     CostClass,
     GivenConfidence,
@@ -73,7 +74,7 @@ def candidates_of(rows: LevelRows, labels: AnyArray | None = None) -> list[Candi
     along. One that asks for more than the table has, such as a last layer's weights, is not among them. `labels`
     are the table's, (n,); without them fitted quantifiers learn from the predictions.
     """
-    readable = _readable(rows)
+    readable, as_written = _readable(rows), _written(labels)
     found = [
         Candidate(one.name, Source.QUANTIFIER, cost_class_of(one), partial(_scores, one, rows, readable))
         for one in _unfitted()
@@ -82,7 +83,7 @@ def candidates_of(rows: LevelRows, labels: AnyArray | None = None) -> list[Candi
     found.insert(0, Candidate(RECORDED, Source.RECORDED, CostClass.C0, lambda _, score: rows.confidences[score]))
     for name, kind in fitted_kinds().items():
         if _provides(rows, kind.needs) and not _asks_for_more(kind):
-            score = partial(_fitted_scores, kind, rows, readable, _written(labels))
+            score = partial(_fitted_scores, kind, rows, readable, as_written)
             found.append(Candidate(name, Source.FITTED, kind.cost_class, score))
     return found
 
@@ -206,12 +207,14 @@ def _fitted_scores(
 
 
 def cross_fitted(
-    score: Score, rows: IntArray, folds: int, seed: int, on_done: Callable[[int], None] | None = None
+    candidate: Candidate, rows: IntArray, folds: int, seed: int, on_done: Callable[[int], None] | None = None
 ) -> FloatArray:
     """(n,) scores of the n given rows, each fold's from a fit on the others: none is scored by what has seen it.
 
-    Seeded folds of (nearly) equal size. Raises what the fit raises, and `InputError` for scores of another length or
-    for fewer rows than folds.
+    Seeded folds of (nearly) equal size. A fitted quantifier's confidences are taken as ranks within their fold, in
+    (0, 1): what two fits give has no common scale (p-norms of two orders, distances in two metrics), and each fold is
+    a random part of the rows. A learned supervisor's are probabilities, and stay as they are. Raises what the fit
+    raises, and `InputError` for scores of another length or for fewer rows than folds.
     """
     n = len(rows)
     if n < folds or folds < 2:
@@ -221,10 +224,17 @@ def cross_fitted(
     for fold in range(folds):
         held_out = np.sort(order[fold::folds])
         inside = order[np.arange(n) % folds != fold]
-        scores[held_out] = checked(score(rows[inside], rows[held_out]), len(held_out))
+        found = checked(candidate.score(rows[inside], rows[held_out]), len(held_out))
+        scores[held_out] = _ranks(found) if candidate.source is Source.FITTED else found
         if on_done is not None:
             on_done(len(held_out))
     return scores
+
+
+def _ranks(scores: FloatArray) -> FloatArray:
+    """(n,) mid-ranks in (0, 1), NaN where there is no score."""
+    ranks = (DeferralOrder.of(scores).mid_ranks() - 0.5) / len(scores)
+    return np.where(np.isnan(scores), np.nan, ranks)
 
 
 def checked(scores: Any, n: int) -> FloatArray:

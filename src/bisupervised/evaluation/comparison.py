@@ -7,7 +7,7 @@ it is for; one of the 2nd level by its AUROC on the deferred inputs, since it ne
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -61,6 +61,7 @@ def compare_supervisors(
     objective: Objective | None = None,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
     learned: Mapping[str, Mapping[str, TableScore]] | None = None,
+    only: Sequence[str] | None = None,
     request_rate: float | None = None,
     local_threshold: float | None = None,
     alpha: float = 0.05,
@@ -71,7 +72,8 @@ def compare_supervisors(
     """Every supervisor that the table allows, at both levels, and which to use. See `candidates_of`.
 
     `scores` are the user's own by level and name, (n,) each, beside the table's columns `<level>_score_<name>`;
-    `learned` are functions `(table, rows_fit, rows_score) -> scores` by level and name. What is fitted is fitted on
+    `learned` are functions `(table, rows_fit, rows_score) -> scores` by level and name. `only` names those to compare
+    with the baseline, where not all are wanted: fewer take less time, and fewer labels. What is fitted is fitted on
     `folds` - 1 of the seeded folds of the labelled rows and scores the other one. The inputs that the 2nd level sees
     are those that the table's local confidence defers at a `request_rate` (at most; default 0.5) or at a
     `local_threshold`, or, of a log, those that were deferred.
@@ -89,6 +91,8 @@ def compare_supervisors(
     _check_levels({"scores": scores, "learned": learned})
     table = graded_table(table, objective)
     deferral = _deferral(table, request_rate, local_threshold)
+    candidates = {level: _candidates(table, level, scores or {}, learned or {}) for level in LevelName}
+    _check_names(only, candidates)
     notes = [*table.notes]
     plans = []
     for level in LevelName:
@@ -96,7 +100,8 @@ def compare_supervisors(
         if len(rows) == 0:
             notes.append(f"no {level} prediction has a label: its supervisors cannot be compared")
             continue
-        plans.append(_Plan(table, level, rows, _candidates(table, level, scores or {}, learned or {})))
+        first, *others = candidates[level]
+        plans.append(_Plan(table, level, rows, [first, *(one for one in others if only is None or one.name in only)]))
     if not plans:
         raise InputError("no row has a label, and supervisors are compared by what was right; add the column label")
     total = sum(len(plan.rows) * len(plan.candidates) for plan in plans)
@@ -125,6 +130,13 @@ def _check_levels(given: Mapping[str, Mapping[str, Any] | None]) -> None:
         unknown = [str(key) for key in by_level or {} if key not in tuple(LevelName)]
         if unknown:
             raise InputError(f"{what} are given by level, local or remote, not {', '.join(unknown)}")
+
+
+def _check_names(only: Sequence[str] | None, candidates: Mapping[LevelName, list[Candidate]]) -> None:
+    names = list(dict.fromkeys(one.name for level in candidates.values() for one in level))
+    unknown = [name for name in only or () if name not in names]
+    if unknown:
+        raise InputError(f"the rows allow no supervisor {', '.join(unknown)}; they allow: {', '.join(names)}")
 
 
 # ---------------------------------------------------------------- which inputs the 2nd level sees
@@ -199,7 +211,7 @@ def _score(
     for one in plan.candidates:
         try:
             if one.fitted:
-                kept[one] = cross_fitted(one.score, plan.rows, folds, seed, on_done)
+                kept[one] = cross_fitted(one, plan.rows, folds, seed, on_done)
             else:
                 kept[one] = checked(one.score(plan.rows, plan.rows), len(plan.rows))
                 on_done(len(plan.rows))
@@ -411,5 +423,10 @@ def _criterion_note(one: LevelComparison) -> str:
             "the remote model's correctness is not known for every labelled row, so 1st-level supervisors are "
             "compared by AUROC, and what deferring gains is not known. `bisupervised record` asks both models about "
             "every input"
+        )
+    if one.level is LevelName.REMOTE and one.criterion is Criterion.AUROC:
+        return (
+            "no labelled remote prediction is among the deferred inputs, so 2nd-level supervisors are compared over "
+            "all inputs; a higher request rate, or another local threshold, defers some"
         )
     return ""
