@@ -337,6 +337,9 @@ def test_a_log_judges_the_2nd_level_on_what_was_deferred() -> None:
     assert comparison.levels[LevelName.REMOTE].n == asked.sum()
     assert comparison.request_rate == asked.mean()
     assert comparison.deferred_by.startswith("those for which the remote model was asked")
+    assert not any("never asked" in note for note in comparison.notes)
+    more = compare_supervisors(logged, request_rate=0.9)
+    assert any("never asked about" in note for note in more.notes)
     routes = np.where(asked, "remote", "local")
     routed = compare_supervisors(replace(logged, extra={"route": routes}))
     assert routed.deferred_by == "those that were deferred when they were recorded"

@@ -119,7 +119,7 @@ def test_json_holds_every_figure_and_no_nan(comparison: Comparison) -> None:
     assert {tuple(one["cautions"]) for one in level["candidates"]} >= {("inverted",), ("no better than chance",)}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(rows(max_n=25), rows(max_n=25), st.floats(0.01, 1.0))
 def test_whatever_the_rows_hold_it_is_said_without_a_traceback(made: tuple, other: tuple, rate: float) -> None:
     n = min(len(made[0]), len(other[0]))

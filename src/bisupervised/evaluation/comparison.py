@@ -116,6 +116,12 @@ def compare_supervisors(
         plan.level: _compare_level(plan, kept, left_out, deferral.rows, alpha, seed)
         for plan, (kept, left_out) in zip(plans, scored, strict=True)
     }
+    unasked = int((deferral.rows & ~table.remote.asked).sum())
+    if unasked and LevelName.REMOTE in levels:
+        notes.append(
+            f"the remote model was never asked about {unasked} of the {int(deferral.rows.sum())} deferred inputs: "
+            f"the 2nd level is judged on the others, which may be unlike them"
+        )
     notes += [note for one in levels.values() if (note := _criterion_note(one))]
     share = float(np.mean(deferral.rows))
     return Comparison(len(table), levels, share, deferral.how, alpha, folds, seed, notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -45,13 +46,15 @@ def cautions_of(one: CandidateFigures, *, gain_is_known: bool) -> list[Caution]:
         return [Caution.CONSTANT, *found]
     if max(one.share_highest, one.share_lowest) > SATURATED:
         found.insert(0, Caution.SATURATED)
+    if math.isnan(one.auroc.value):  # one class: nothing tells
+        return found
     if one.auroc.high < 0.5 or one.auroc_deferred.high < 0.5:
         return [Caution.INVERTED, *found]
     if not one.auroc.low > 0.5:
         return [Caution.CHANCE, *found]
     if one.auroc_deferred.low <= 0.5 or one.auroc_deferred.high < HARDLY_BETTER:
         return [Caution.USELESS_ON_DEFERRED, *found]
-    return [Caution.NO_GAIN, *found] if gain_is_known and not one.gain.low > 0.0 else found
+    return [Caution.NO_GAIN, *found] if gain_is_known and one.gain.low <= 0.0 else found
 
 
 def warnings_of(level: LevelComparison) -> list[str]:

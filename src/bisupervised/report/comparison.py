@@ -125,7 +125,8 @@ def notes_in(comparison: Comparison) -> list[str]:
 def recommendation_text(level: LevelComparison) -> str:
     """`local, 1st level: use gen. Better than …`"""
     verb = "use" if level.recommendation.name != level.baseline else "keep"
-    return f"{LEVEL_NAMES[level.level]}: {verb} {level.recommendation.name}. {level.recommendation.reason}"
+    want = "" if level.recommendation.useful else ", for want of a better one"
+    return f"{LEVEL_NAMES[level.level]}: {verb} {level.recommendation.name}{want}. {level.recommendation.reason}"
 
 
 def setting_text(level: LevelComparison) -> str:
