@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from bisupervised.decision import accept, check_threshold
 from bisupervised.errors import BiSupervisedError, InputError
 from bisupervised.evaluation.auc_rac import auc_rac, correctness_gain
 from bisupervised.evaluation.auroc import auroc
@@ -32,8 +31,9 @@ from bisupervised.evaluation.candidates import (
 )
 from bisupervised.evaluation.compared import CandidateFigures, Comparison, Criterion, LevelComparison
 from bisupervised.evaluation.comparison_cautions import warnings_of
+from bisupervised.evaluation.deferral import deferral_of
 from bisupervised.evaluation.deferral_order import DeferralOrder
-from bisupervised.evaluation.evaluation import as_flags, graded_table, recorded_routes
+from bisupervised.evaluation.evaluation import as_flags, graded_table
 from bisupervised.evaluation.influence import (
     Difference,
     Influence,
@@ -46,11 +46,9 @@ from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate
 from bisupervised.evaluation.objectives import Objective, Scored
 from bisupervised.evaluation.recommendation import recommend
 from bisupervised.evaluation.risk_coverage import risk_coverage
-from bisupervised.records import AnyArray, BoolArray, FloatArray, IntArray, LevelName, Route
+from bisupervised.records import AnyArray, BoolArray, FloatArray, IntArray, LevelName
 from bisupervised.table import Table
 
-#: The share of inputs that is deferred, for the 2nd level, where nobody says otherwise.
-REQUEST_RATE: Final = 0.5
 #: `progress(total, what)` gives a context in which `on_done(k)` is told of k more rows scored.
 Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
 
@@ -90,7 +88,7 @@ def compare_supervisors(
         raise InputError(f"alpha is a share between 0 and 1, as in 0.05, not {alpha}")
     _check_levels({"scores": scores, "learned": learned})
     table = graded_table(table, objective)
-    deferral = _deferral(table, request_rate, local_threshold)
+    deferral = deferral_of(table, request_rate, local_threshold)
     candidates = {level: _candidates(table, level, scores or {}, learned or {}) for level in LevelName}
     _check_names(only, candidates)
     notes = [*table.notes]
@@ -143,41 +141,6 @@ def _check_names(only: Sequence[str] | None, candidates: Mapping[LevelName, list
     unknown = [name for name in only or () if name not in names]
     if unknown:
         raise InputError(f"the rows allow no supervisor {', '.join(unknown)}; they allow: {', '.join(names)}")
-
-
-# ---------------------------------------------------------------- which inputs the 2nd level sees
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Deferral:
-    rows: BoolArray
-    how: str
-
-
-def _deferral(table: Table, request_rate: float | None, local_threshold: float | None) -> _Deferral:
-    if request_rate is not None and local_threshold is not None:
-        raise InputError("give a request rate or a local threshold, not both: either says which inputs are deferred")
-    if local_threshold is not None:
-        limit = check_threshold(local_threshold, "local threshold")
-        return _Deferral(~accept(table.local.confidences, limit), f"by the local threshold {limit:g}")
-    routes = recorded_routes(table)
-    if request_rate is None and not table.remote.asked.all():
-        if routes is None:
-            return _Deferral(table.remote.asked, "those for which the remote model was asked when they were recorded")
-        return _Deferral(routes != Route.LOCAL, "those that were deferred when they were recorded")
-    rate = REQUEST_RATE if request_rate is None else request_rate
-    if not 0.0 < rate <= 1.0:
-        raise InputError(f"a request rate is a share between 0 and 1, as in 0.5, not {rate}")
-    order = DeferralOrder.of(table.local.confidences)
-    shares = np.concatenate([[0.0], order.ends / len(order)])
-    # At most the rate, but some: a confidence that cannot be divided there defers its first group.
-    index = max(int(np.searchsorted(shares, rate + 1e-12, side="right")) - 1, 1)
-    index = min(max(index, order.attainable.start), order.attainable.stop - 1)
-    deferred = ~accept(table.local.confidences, float(order.thresholds[index]))
-    how = f"by the table's local confidence, at request rate {rate:g}"
-    if abs(float(np.mean(deferred)) - rate) > 0.01:
-        how += f" as nearly as its ties allow ({float(np.mean(deferred)):.3f})"
-    return _Deferral(deferred, how)
 
 
 # ---------------------------------------------------------------- candidates and their scores
