@@ -1,11 +1,11 @@
-"""`calibrate` and `evaluate` for one's own predictions: arrays, a data frame, or a table, and no model.
+"""`calibrate`, `evaluate` and `compare` for one's own predictions: arrays, a data frame, or a table, and no model.
 
 The honest default: one half of the rows chooses the thresholds, the other half judges them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -17,6 +17,9 @@ from bisupervised.calibration.guarantees.groups import MIN_ROWS as MIN_GROUP
 from bisupervised.calibration.targets import RemoteEven
 from bisupervised.calibration.thresholds import Thresholds
 from bisupervised.errors import InfeasibleTarget, InputError, TableError
+from bisupervised.evaluation.candidates import TableScore
+from bisupervised.evaluation.compared import Comparison
+from bisupervised.evaluation.comparison import Progress, compare_supervisors
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
 from bisupervised.evaluation.objectives import Objective, Scored, objective_by_name
 from bisupervised.learned import refuse_fitting_rows, second_level_of
@@ -185,6 +188,40 @@ def _without_fitting_rows(table: Table, supervisor: SecondLevel) -> Table:
     note = f"{left_out} of {len(table)} rows fitted the supervisor of both levels and are left out."
     kept = table.take(unseen)
     return replace(kept, notes=[*kept.notes, note])
+
+
+def compare(
+    results: Results,
+    *,
+    objective: str | Objective | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
+    learned: Mapping[str, Mapping[str, TableScore]] | None = None,
+    only: Sequence[str] | None = None,
+    request_rate: float | None = None,
+    local_threshold: float | None = None,
+    alpha: float = 0.05,
+    folds: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Comparison:
+    """Which supervisor to use at each level, of all that the results allow: see `compare_supervisors`.
+
+    `options` are those of `Table.from_columns`: rename, costs, quantifiers.
+    """
+    return compare_supervisors(
+        as_table(results, **options),
+        objective=_objective(objective),
+        scores=scores,
+        learned=learned,
+        only=only,
+        request_rate=request_rate,
+        local_threshold=local_threshold,
+        alpha=alpha,
+        folds=folds,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def _objective(objective: str | Objective | None) -> Objective | None:

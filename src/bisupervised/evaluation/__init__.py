@@ -2,6 +2,8 @@
 
 from bisupervised.evaluation.auc_rac import AucRac, auc_rac, auc_rac_on_grid
 from bisupervised.evaluation.auroc import auroc
+from bisupervised.evaluation.compared import CandidateFigures, Comparison, Criterion, LevelComparison
+from bisupervised.evaluation.comparison import compare_supervisors
 from bisupervised.evaluation.deferral_order import DeferralOrder
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at
 from bisupervised.evaluation.intervals import Estimate, Interval
@@ -18,11 +20,15 @@ from bisupervised.evaluation.system import SystemFigures, system_figures
 
 __all__ = [
     "AucRac",
+    "CandidateFigures",
+    "Comparison",
+    "Criterion",
     "DeferralOrder",
     "Estimate",
     "Evaluation",
     "Graded",
     "Interval",
+    "LevelComparison",
     "Objective",
     "OperatingPoint",
     "RequestAccuracyCurve",
@@ -32,6 +38,7 @@ __all__ = [
     "auc_rac",
     "auc_rac_on_grid",
     "auroc",
+    "compare_supervisors",
     "evaluate_at",
     "false_alarm_threshold",
     "macro_f1",

@@ -289,7 +289,7 @@ def _curves(table: Table, objective: Objective | None, notes: list[str]) -> Curv
         return None
     rows = table.take(complete)
     confidence = rows.local.confidences
-    left, right = _as_flags(rows.correct("local")), _as_flags(rows.correct("remote"))
+    left, right = as_flags(rows.correct("local")), as_flags(rows.correct("remote"))
     order = DeferralOrder.of(confidence)
     if isinstance(objective, Scored):
         curve = scored_curve(rows, objective)
@@ -317,7 +317,7 @@ def _along(curve: RequestAccuracyCurve, order: DeferralOrder, local: FloatArray,
     return np.asarray(np.interp(curve.request_rates, rates, spent))
 
 
-def _as_flags(correct: FloatArray) -> AnyArray:
+def as_flags(correct: FloatArray) -> AnyArray:
     """Booleans where all grades are 0 or 1: exact counts instead of sums of floats."""
     return correct.astype(np.bool_) if np.isin(correct, (0.0, 1.0)).all() else correct
 
@@ -329,7 +329,7 @@ def _supervisors(table: Table, cascade: Decided) -> dict[str, SupervisorFigures]
         known = ~np.isnan(correct)
         if not known.any():
             continue
-        confidences, right = rows.confidences[known], _as_flags(correct[known])
+        confidences, right = rows.confidences[known], as_flags(correct[known])
         deferred = cascade.requested[known]
         order = DeferralOrder.of(confidences)
         on_deferred = auroc(confidences[deferred], right[deferred]) if deferred.any() else NOT_KNOWN

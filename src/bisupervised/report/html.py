@@ -62,19 +62,31 @@ def write_html_report(
 
 def html_report(assessment: Assessment, *, title: str, source: str, extra_sections: Sequence[Section] = ()) -> str:
     """The page's text."""
+    return rendered(
+        "report.html.j2", title=title, source=source, extra_sections=extra_sections, **_contents(assessment)
+    )
+
+
+def rendered(template: str, **contents: Any) -> str:
+    """The text of a page of this package. Raises `MissingExtra` without jinja2."""
     try:
         import jinja2
     except ImportError as error:
         raise MissingExtra("jinja2", "report") from error
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_package_file),
+        autoescape=lambda name: name is None or not name.endswith(".css"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["unbroken"] = _unbroken
-    template = resources.files("bisupervised.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    page: str = environment.from_string(template).render(
-        title=title, source=source, extra_sections=extra_sections, **_contents(assessment)
-    )
+    page: str = environment.get_template(template).render(**contents)
     return page
+
+
+def _package_file(name: str) -> str:
+    return resources.files("bisupervised.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _unbroken(text: str) -> str:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bisupervised.assessment import Assessment
 from bisupervised.calibration.thresholds import ASSUMPTION
-from bisupervised.errors import MissingExtra
 from bisupervised.evaluation.evaluation import Evaluation
 from bisupervised.report.headline import headline, second_line
-from bisupervised.report.numerals import Cell, count, percent
+from bisupervised.report.numerals import count, percent
 from bisupervised.report.tables import (
     SUPERVISED_COLUMNS,
     SUPERVISOR_COLUMNS,
@@ -29,25 +28,32 @@ from bisupervised.report.tables import (
     supervisor_rows,
     system_rows,
 )
+from bisupervised.report.terminal import (
+    ROOMY,
+    WIDE,
+    figure_text,
+    grid,
+    new_console,
+    open_table,
+    plain_text,
+    print_remarks,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
     from rich.text import Text
 
-_WIDE = 170  #: columns from which an interval stands beside its figure
-_ROOMY = 128  #: columns from which both quantiles of latency have a column of their own
 _WIDE_ONLY = ("S_0.5", "S_2")  #: columns of the supervised table that 80 columns have no room for
 
 
 def print_report(assessment: Assessment, console: Console | None = None) -> None:
     """Print everything that is known about an assessment. Raises `MissingExtra` without rich."""
-    console = console or _console()
+    console = console or new_console()
     evaluation = assessment.evaluation
     console.print()
-    console.print(_text(headline(assessment), "bold"))
-    console.print(_text(second_line(assessment)))
-    console.print(_text(_basis(evaluation), "dim"))
+    console.print(plain_text(headline(assessment), "bold"))
+    console.print(plain_text(second_line(assessment)))
+    console.print(plain_text(_basis(evaluation), "dim"))
     for title, body in (
         ("Systems", _systems(evaluation, console.width)),
         ("Supervisors: does confidence tell correct from wrong?", _supervisors(evaluation, console.width)),
@@ -57,25 +63,10 @@ def print_report(assessment: Assessment, console: Console | None = None) -> None
     ):
         if body is not None:
             console.print()
-            console.print(_text(title, "bold cyan"))
+            console.print(plain_text(title, "bold cyan"))
             console.print(body)
-    _print_remarks(console, "Warnings", evaluation.warnings, "yellow")
-    _print_remarks(console, "Notes", [*evaluation.notes, ASSUMPTION], "dim")
-
-
-def _console(**options: Any) -> Console:
-    try:
-        from rich.console import Console
-    except ImportError as error:
-        raise MissingExtra("rich", "report") from error
-    return Console(highlight=False, **options)
-
-
-def _text(words: str, style: str = "") -> Text:
-    # Never markup: "[.884, .898]" and what users write are text.
-    from rich.text import Text
-
-    return Text(words, style=style)
+    print_remarks(console, "Warnings", evaluation.warnings, "yellow")
+    print_remarks(console, "Notes", [*evaluation.notes, ASSUMPTION], "dim")
 
 
 def _basis(evaluation: Evaluation) -> str:
@@ -83,93 +74,50 @@ def _basis(evaluation: Evaluation) -> str:
     return f"{count(evaluation.n)} rows, {labelled} labelled; intervals are 95 %."
 
 
-def _print_remarks(console: Console, title: str, remarks: Sequence[str], style: str) -> None:
-    from rich.padding import Padding
-
-    if not remarks:
-        return
-    console.print()
-    console.print(_text(title, f"bold {style}"))
-    for remark in remarks:
-        table = _grid()
-        table.add_row(_text("!" if style == "yellow" else "-", style), _text(remark, style))
-        console.print(Padding(table, (0, 0, 0, 1)))
-
-
-def _grid() -> Table:
-    from rich.table import Table
-
-    return Table.grid(padding=(0, 1), pad_edge=False)
-
-
-def _table(columns: Sequence[str], width: int, *, left: int = 1) -> Table:
-    """An open table; the first `left` columns are words, the others numbers."""
-    from rich import box
-    from rich.table import Table
-
-    padding = (0, 1 if width >= _ROOMY else 0, 0, 0)  # beside the one space that the box draws
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, header_style="dim", show_edge=False)
-    for index, column in enumerate(columns):
-        # Broken by hand, since a cell broken elsewhere separates a number from its unit.
-        heading = column if width >= _WIDE else column.replace("accuracy", "accur.").replace(" ", "\n")
-        table.add_column(heading, justify="left" if index < left else "right", vertical="top", no_wrap=True)
-    return table
-
-
-def _cell(value: Cell, width: int) -> Text:
-    text = _text(value.value)
-    if value.interval:
-        long = width < _WIDE and len(value.interval) > 15
-        comma = ",\n" if long else ", " if width >= _ROOMY else ","
-        interval = value.interval.replace(", ", comma)
-        text.append(" " if width >= _WIDE else "\n").append(interval, style="dim")
-    return text
-
-
 def _systems(evaluation: Evaluation, width: int) -> RenderableType:
     columns = [name for name in SYSTEM_COLUMNS if name != "mean latency"]
     headings = [column_label(name, evaluation) for name in columns]
-    roomy = width >= _ROOMY
+    roomy = width >= ROOMY
     if not roomy:  # the two quantiles of latency share one column, and go without their intervals
         columns, headings = columns[:-2], [*headings[:-2], "latency p50,p95"]
-    table = _table(["", *headings], width)
+    table = open_table(["", *headings], width)
     for row in system_rows(evaluation):
         if row.key == "local_only_supervised":
             table.add_section()
-        cells = [_cell(row.cells[name], width) for name in columns]
+        cells = [figure_text(row.cells[name], width) for name in columns]
         if not roomy:
             cells.append(_latencies(row))
         name = row.name if roomy else row.name.replace(", ", ",\n")
-        table.add_row(_text(name, "bold" if row.key == "bisupervised" else ""), *cells)
+        table.add_row(plain_text(name, "bold" if row.key == "bisupervised" else ""), *cells)
     return table
 
 
 def _latencies(row: SystemRow) -> Text:
     median, high = row.cells["latency p50"].value, row.cells["latency p95"].value
-    return _text(median if median == high else f"{median}\n{high}")
+    return plain_text(median if median == high else f"{median}\n{high}")
 
 
 def _supervisors(evaluation: Evaluation, width: int) -> RenderableType | None:
     rows = supervisor_rows(evaluation)
     if not rows:
         return None
-    table = _table(["", *SUPERVISOR_COLUMNS], width)
+    table = open_table(["", *SUPERVISOR_COLUMNS], width)
     for name, cells in rows:
-        name = name if width >= _WIDE else name.replace(", ", ",\n")
-        table.add_row(_text(name), *(_cell(one, width) for one in cells))
+        name = name if width >= WIDE else name.replace(", ", ",\n")
+        table.add_row(plain_text(name), *(figure_text(one, width) for one in cells))
     return table
 
 
 def _facts(evaluation: Evaluation) -> RenderableType:
-    table = _grid()
+    table = grid()
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
     table.add_column()
     for fact in facts(evaluation):
-        meaning = _text(fact.cell.interval, "dim")
+        meaning = plain_text(fact.cell.interval, "dim")
         if fact.meaning:
             meaning.append(" " if fact.cell.interval else "").append(fact.meaning, style="dim")
-        table.add_row(_text(fact.name), _text(fact.cell.value, "bold"), meaning)
+        table.add_row(plain_text(fact.name), plain_text(fact.cell.value, "bold"), meaning)
     return table
 
 
@@ -177,8 +125,8 @@ def _supervised(evaluation: Evaluation, width: int) -> RenderableType | None:
     rows = supervised_rows(evaluation)
     if not rows:
         return None
-    shown = [name for name in SUPERVISED_COLUMNS if width >= _ROOMY or name not in _WIDE_ONLY]
-    table = _table([column_label(name, evaluation) for name in shown], width, left=2)
+    shown = [name for name in SUPERVISED_COLUMNS if width >= ROOMY or name not in _WIDE_ONLY]
+    table = open_table([column_label(name, evaluation) for name in shown], width, left=2)
     before = ""
     for row in rows:
         cells = dict(zip(SUPERVISED_COLUMNS, row, strict=True))
@@ -188,16 +136,16 @@ def _supervised(evaluation: Evaluation, width: int) -> RenderableType | None:
         elif before:
             table.add_section()
         before = target
-        table.add_row(*(_text(cells[name]) for name in shown))
+        table.add_row(*(plain_text(cells[name]) for name in shown))
     return table
 
 
 def _evidence(assessment: Assessment) -> RenderableType:
-    table = _grid()
+    table = grid()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in evidence_rows(assessment):
-        table.add_row(_text(name, "dim"), _text(value))
+        table.add_row(plain_text(name, "dim"), plain_text(value))
     return table
 
 
@@ -213,7 +161,7 @@ def progress_bar(total: int, description: str) -> Iterator[Callable[[int], None]
     if not sys.stderr.isatty():
         yield _sparse_lines(total, description)
         return
-    console = _console(stderr=True)
+    console = new_console(stderr=True)
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
