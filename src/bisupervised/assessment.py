@@ -22,8 +22,7 @@ from bisupervised.evaluation.compared import Comparison
 from bisupervised.evaluation.comparison import Progress, compare_supervisors
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
 from bisupervised.evaluation.objectives import Objective, Scored, objective_by_name
-from bisupervised.learned import refuse_fitting_rows, second_level_of
-from bisupervised.learned.second_level import SecondLevel, unseen_rows
+from bisupervised.learned import LearnedSupervisors, supervisors_of
 from bisupervised.records import Outcomes
 from bisupervised.table import Table, table_from_outcomes
 
@@ -61,21 +60,21 @@ def calibrate(
     target: Target | None = None,
     *,
     objective: str | Objective | None = None,
-    second_level: SecondLevel | None = None,
+    supervisors: LearnedSupervisors | None = None,
     held_out: float | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Thresholds:
     """Thresholds for a target (default: remote-even, false alarm rate 0.05), with their evidence.
 
-    `second_level` is a pair supervisor or an arbiter, fitted on other rows (`InputError` where it was fitted on some
-    of these). `options` are those of `Table.from_columns`: rename, costs, quantifiers.
+    `supervisors` are learned ones, fitted on other rows (`InputError` where one was fitted on some of these).
+    `options` are those of `Table.from_columns`: rename, costs, quantifiers.
     """
     table = graded_table(as_table(results, **options), _objective(objective))
     pair = None
-    if second_level is not None:
-        refuse_fitting_rows(second_level, table)
-        pair = second_level.of_table(table)
+    if supervisors:
+        supervisors.refuse_fitting_rows(table)
+        table, pair = supervisors.applied(table)
     return calibrate_table(table, target or RemoteEven(), pair=pair, held_out=held_out, seed=seed)
 
 
@@ -152,17 +151,18 @@ def evaluate(
         if not isinstance(thresholds, tuple | list) or len(thresholds) != 2:
             raise InputError(f"thresholds are a pair (local, remote) or Thresholds, not {thresholds!r}")
         thresholds = Thresholds(*thresholds)
-    second_level = second_level_of(thresholds)
+    supervisors = supervisors_of(thresholds)
     graded = graded_table(table, aim)
-    if second_level is not None:
-        graded = _without_fitting_rows(graded, second_level)
+    if supervisors:
+        graded = _without_fitting_rows(graded, supervisors)
+        graded, _ = supervisors.applied(graded)
     judged, sentence = rows_to_judge(graded, thresholds)
     evaluation = evaluate_at(
         judged,
         thresholds.local,
         thresholds.remote,
         abstain_threshold=thresholds.abstain,
-        pair=None if second_level is None else second_level.of_table(judged),
+        pair=None if supervisors.second is None else supervisors.second.of_table(judged),
         objective=aim,
         abstention_cost=abstention_cost + fallback_cost,
         seed=seed,
@@ -177,15 +177,15 @@ def evaluate(
     return Assessment(evaluation, thresholds, sentence, judged)
 
 
-def _without_fitting_rows(table: Table, supervisor: SecondLevel) -> Table:
-    """The rows that the supervisor was not fitted on, with a note of how many were."""
-    unseen = unseen_rows(supervisor, table)
+def _without_fitting_rows(table: Table, supervisors: LearnedSupervisors) -> Table:
+    """The rows that no supervisor was fitted on, with a note of how many were."""
+    unseen = supervisors.unseen(table)
     if unseen.all():
         return table
     if not unseen.any():
-        raise TableError("the supervisor of both levels was fitted on all of these rows: judge it on others")
+        raise TableError("the learned supervisors were fitted on all of these rows: judge them on others")
     left_out = int((~unseen).sum())
-    note = f"{left_out} of {len(table)} rows fitted the supervisor of both levels and are left out."
+    note = f"{left_out} of {len(table)} rows fitted the learned supervisors and are left out."
     kept = table.take(unseen)
     return replace(kept, notes=[*kept.notes, note])
 

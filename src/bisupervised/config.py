@@ -49,7 +49,7 @@ from bisupervised.cascade import BiSupervised, Level
 from bisupervised.decision_log import DecisionLog, PendingInputs
 from bisupervised.errors import BiSupervisedError, ConfigError
 from bisupervised.fallback import Call, Default, Fallback, HandOver, LocalUntrusted, Raise
-from bisupervised.learned import second_level_of
+from bisupervised.learned import LearnedConfidence, supervisors_of
 from bisupervised.models import (
     CircuitBreaker,
     Concurrency,
@@ -262,8 +262,8 @@ class _Builder:
         threshold = getattr(thresholds, level, float("inf"))
         abstain = thresholds.abstain if thresholds is not None and level == "local" else -math.inf
         supervisor = self._try(where, lambda: self._supervisor(section, threshold, abstain))
-        if supervisor is not None and thresholds is not None and level == "remote":
-            supervisor = self._try(where, lambda: replace(supervisor, pair=second_level_of(thresholds)))
+        if supervisor is not None and thresholds is not None:
+            supervisor = self._try(where, lambda: _with_learned(supervisor, thresholds, level))
         if model is None or supervisor is None:
             return None
         cost = section.get("cost_per_input")
@@ -347,6 +347,18 @@ class _Builder:
             raise ConfigError(f"{name} cannot be loaded: {error}") from error
         finally:
             sys.path.remove(folder)
+
+
+def _with_learned(supervisor: Supervisor, thresholds: Thresholds, level: str) -> Supervisor:
+    """The supervisor with what was learned for its level, if the thresholds were chosen with that."""
+    if level == "remote":
+        return replace(supervisor, pair=supervisors_of(thresholds).second)
+    first = supervisors_of(thresholds).first
+    return (
+        supervisor
+        if first is None
+        else replace(supervisor, quantifier=LearnedConfidence(first, supervisor.quantifier))
+    )
 
 
 def _function(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:

@@ -33,8 +33,9 @@ class Thresholds:
     evidence: Mapping[str, Any] = field(default_factory=dict)  #: n, data hash, seed, date, split
     achieved: Mapping[str, Any] = field(default_factory=dict)  #: figures by glossary name, held out where said
     abstain: float = -math.inf
-    #: the supervisor of both levels that they were chosen with: `file`, beside the thresholds' own, its `sha256` and
+    #: the learned supervisors that they were chosen with: `file`, beside the thresholds' own, its `sha256` and
     #: `kind`; empty: none
+    first_level: Mapping[str, Any] = field(default_factory=dict)
     second_level: Mapping[str, Any] = field(default_factory=dict)
     #: what the calibration rows looked like, for `drift` (`monitoring.reference_of`); no part of the id
     reference: Mapping[str, Any] = field(default_factory=dict)
@@ -51,8 +52,7 @@ class Thresholds:
         content = [self.local, self.remote, _plain(self.target), _plain(self.evidence)]
         if self.abstain != -math.inf:
             content.append(self.abstain)
-        if self.second_level:
-            content.append(str(self.second_level.get("sha256")))
+        content += [str(named.get("sha256")) for named in (self.first_level, self.second_level) if named]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -117,7 +117,7 @@ class Thresholds:
 
 
 _NAMES = ("local", "remote", "abstain")
-_SECTIONS = ("second_level", "target", "evidence", "achieved", "reference")
+_SECTIONS = ("first_level", "second_level", "target", "evidence", "achieved", "reference")
 
 
 def _plain(value: Any) -> Any:

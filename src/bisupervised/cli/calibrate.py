@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from bisupervised.errors import InputError
 
 if TYPE_CHECKING:
     from bisupervised.calibration import Thresholds
-    from bisupervised.learned.second_level import SecondLevel
+    from bisupervised.learned import LearnedSupervisors
     from bisupervised.table import Table
 
 
@@ -37,18 +38,24 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the thresholds and their evidence as JSON")
     group = parser.add_argument_group(
-        "2nd level", "a supervisor that reads both levels, kept beside the thresholds, whose file names it"
+        "learned supervisors",
+        "kept in files beside the thresholds, whose file names them: `predict`, `serve` and "
+        "`evaluate` find them there",
     )
     group.add_argument(
         "--learn",
-        choices=("pair", "arbiter"),
-        help="fit one on a part of the rows, and calibrate on the others: pair (is the remote prediction right?) or "
-        "arbiter (which of the two predictions is?)",
+        metavar="KINDS",
+        help="fit supervisors on a part of the rows, and calibrate on the others; 1st level: stacked (is the local "
+        "prediction right?) or deferral (which of the two will be?); 2nd level, reading both: pair (is the remote "
+        "prediction right?) or arbiter (answer with the better of the two); as in --learn deferral,arbiter",
     )
+    group.add_argument("--learn-share", type=float, metavar="SHARE", help="--learn: of labelled rows (default 0.5)")
     group.add_argument(
-        "--learn-share", type=float, metavar="SHARE", help="--learn: of the labelled rows (default 0.5)"
+        "--supervisors-of",
+        type=Path,
+        metavar="FILE",
+        help="those of this thresholds file, which were fitted before; rows that fitted them are left out",
     )
-    group.add_argument("--second-level", type=Path, metavar="FILE", help="one that was fitted on other rows")
     parser.set_defaults(run=run)
 
 
@@ -56,26 +63,26 @@ def run(args: argparse.Namespace) -> int:
     from bisupervised.assessment import calibrate
 
     if args.by is not None:
-        if args.learn is not None or args.second_level is not None:
-            raise InputError("--by has no supervisor of both levels: leave out --learn and --second-level")
+        if args.learn is not None or args.supervisors_of is not None:
+            raise InputError("--by has no learned supervisors: leave out --learn and --supervisors-of")
         return _by_group(args)
     if args.min_rows is not None:
         raise InputError("--min-rows goes with --by")
     table, target, out = table_of(args), target_of(args), args.out or Path("thresholds.toml")
-    second_level, table = _second_level(args, table)
+    supervisors, table = _learned(args, table)
     thresholds = calibrate(
         table,
         target,
         objective=args.objective,
-        second_level=second_level,
+        supervisors=supervisors,
         held_out=args.held_out,
         seed=args.seed,
     )
-    if second_level is not None:
-        from bisupervised.learned import save_second_level
+    if supervisors:
+        from bisupervised.learned import save_beside
 
-        named = save_second_level(second_level, out.with_name(f"{out.stem}-second-level.npz"))
-        thresholds = replace(thresholds, second_level=named)
+        named: dict[str, Any] = save_beside(supervisors, out)
+        thresholds = replace(thresholds, **named)
     thresholds.save(out)
     if args.json:
         print_json(_as_json(thresholds, out))
@@ -87,24 +94,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _second_level(args: argparse.Namespace, table: Table) -> tuple[SecondLevel | None, Table]:
-    """The supervisor of both levels that the options name or learn, and the rows that it was not fitted on."""
-    from bisupervised.learned import learn_on_a_part, learned_from_file
-    from bisupervised.learned.second_level import KINDS
+def _learned(args: argparse.Namespace, table: Table) -> tuple[LearnedSupervisors | None, Table]:
+    """The learned supervisors that the options name or learn, and the rows that they were not fitted on."""
+    from bisupervised.calibration import Thresholds
+    from bisupervised.learned import learn_on_a_part, supervisors_of
 
     if args.learn_share is not None and args.learn is None:
         raise InputError("--learn-share goes with --learn")
     if args.learn is not None:
-        if args.second_level is not None:
-            raise InputError("give --learn or --second-level FILE, not both")
+        if args.supervisors_of is not None:
+            raise InputError("give --learn or --supervisors-of FILE, not both")
+        kinds = [kind.strip() for kind in args.learn.split(",") if kind.strip()]
         share = 0.5 if args.learn_share is None else args.learn_share
-        return learn_on_a_part(_graded(table, args.objective), args.learn, share=share, seed=args.seed)
-    if args.second_level is None:
+        return learn_on_a_part(_graded(table, args.objective), kinds, share=share, seed=args.seed)
+    if args.supervisors_of is None:
         return None, table
-    supervisor = learned_from_file(args.second_level)
-    if supervisor.kind not in KINDS:
-        raise InputError(f"{args.second_level} holds a supervisor of one level; the 2nd takes {' or '.join(KINDS)}")
-    return supervisor, table  # type: ignore[return-value]  # its kind was looked at
+    supervisors = supervisors_of(Thresholds.load(args.supervisors_of))
+    if not supervisors:
+        raise InputError(f"{args.supervisors_of} names no learned supervisors")
+    unseen = supervisors.unseen(table)
+    if not unseen.any():
+        raise InputError("the learned supervisors were fitted on all of these rows: calibrate on others")
+    left_out = len(table) - int(unseen.sum())
+    if left_out:
+        print(f"{left_out} of {len(table)} rows fitted the supervisors and are left out", file=sys.stderr)
+    return supervisors, table.take(unseen) if left_out else table
 
 
 def _graded(table: Table, objective: str) -> Table:
@@ -189,6 +203,6 @@ def _as_json(thresholds: Thresholds, file: Path) -> dict[str, Any]:
         "target": thresholds.target,
         "evidence": thresholds.evidence,
         "achieved": thresholds.achieved,
-        **({"second_level": thresholds.second_level} if thresholds.second_level else {}),
+        **{name: section for name in ("first_level", "second_level") if (section := getattr(thresholds, name))},
         "file": str(file),
     }

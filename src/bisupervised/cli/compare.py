@@ -49,6 +49,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from bisupervised.assessment import compare
+    from bisupervised.learned import COMPARABLE
     from bisupervised.report.text import progress_bar
 
     if args.report is not None and args.report.suffix not in (".html", ".htm"):
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     comparison = compare(
         table,
         objective=args.objective,
+        learned=COMPARABLE,
         only=_names(args.only),
         request_rate=args.request_rate,
         local_threshold=_local_threshold(args.thresholds),

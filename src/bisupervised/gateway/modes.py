@@ -73,7 +73,7 @@ def thresholds_value(thresholds: Thresholds) -> dict[str, Any]:
         "target": dict(thresholds.target),
         "evidence": dict(thresholds.evidence),
         "achieved": dict(thresholds.achieved),
-        **({"second_level": dict(thresholds.second_level)} if thresholds.second_level else {}),
+        **{name: dict(section) for name in _LEARNED if (section := getattr(thresholds, name))},
     }
 
 
@@ -81,7 +81,8 @@ def _stored(threshold: float) -> float | str:
     return threshold if math.isfinite(threshold) else str(threshold)
 
 
-_SECTIONS = ("target", "evidence", "achieved", "second_level")
+_LEARNED = ("first_level", "second_level")
+_SECTIONS = ("target", "evidence", "achieved", *_LEARNED)
 
 
 def checked_thresholds(value: Any) -> Thresholds:
@@ -96,7 +97,7 @@ def checked_thresholds(value: Any) -> Thresholds:
     if unknown:
         raise InputError(
             f"unknown {', '.join(unknown)}; there are: local, remote, abstain, target, evidence, "
-            f"achieved, second_level, note"
+            f"achieved, first_level, second_level, note"
         )
     sections = {name: value.get(name, {}) for name in _SECTIONS}
     for name, section in sections.items():

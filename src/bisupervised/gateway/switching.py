@@ -113,19 +113,21 @@ class Switchboard:
             raise InputError(f"there is no cascade {cascade!r}; there are: {', '.join(self._states)}")
         if kind == "mode":
             return checked_mode(value, self._states[cascade])
-        return thresholds_value(_of_same_supervisor(checked_thresholds(value), self._declared[cascade]))
+        return thresholds_value(_of_same_supervisors(checked_thresholds(value), self._declared[cascade]))
 
 
-def _of_same_supervisor(thresholds: Thresholds, declared: State) -> Thresholds:
-    """The thresholds, which must be of the 2nd level that the gateway was started with: their scale is its own."""
-    wanted, there = (one.second_level.get("sha256") for one in (thresholds, declared.thresholds))
-    if wanted != there:
-        theirs = "a supervisor of both levels" if wanted else "no supervisor of both levels"
-        raise InputError(
-            f"these thresholds were chosen with {theirs}, and the gateway was started with "
-            f"{'another one' if wanted and there else 'one' if there else 'none'}: put their file in the place of "
-            f"the cascade's, and start again"
-        )
+def _of_same_supervisors(thresholds: Thresholds, declared: State) -> Thresholds:
+    """The thresholds, which must be of the learned supervisors that the gateway was started with: a threshold's scale
+    is its supervisor's."""
+    for level in ("first_level", "second_level"):
+        wanted, there = (getattr(one, level).get("sha256") for one in (thresholds, declared.thresholds))
+        if wanted != there:
+            theirs = "a learned supervisor" if wanted else "no learned supervisor"
+            ours = "another one" if wanted and there else "one" if there else "none"
+            raise InputError(
+                f"these thresholds were chosen with {theirs} at the {level.replace('_', ' ')}, and the gateway was "
+                f"started with {ours}: put their file in the place of the cascade's, and start again"
+            )
     return thresholds
 
 
@@ -134,7 +136,7 @@ def _state_of(current: Mapping[str, Change], declared: State, switched: bool) ->
     stored = current.get("thresholds")
     thresholds = declared.thresholds
     if stored is not None:
-        thresholds = _of_same_supervisor(checked_thresholds(stored.value), declared)
+        thresholds = _of_same_supervisors(checked_thresholds(stored.value), declared)
     return replace(
         declared,
         mode=Mode(mode.get("mode", declared.mode)),

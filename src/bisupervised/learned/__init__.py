@@ -3,6 +3,7 @@
 from bisupervised.learned.arbiter import Arbiter
 from bisupervised.learned.at_the_first_level import LearnedConfidence
 from bisupervised.learned.calibration_rows import calibration_rows
+from bisupervised.learned.comparable import COMPARABLE
 from bisupervised.learned.cross_fitting import (
     CrossFitted,
     cross_fitted,
@@ -15,14 +16,16 @@ from bisupervised.learned.deferral import DeferralHead
 from bisupervised.learned.fitting_rows import refuse_fitting_rows
 from bisupervised.learned.pair import PairSupervisor
 from bisupervised.learned.saving import learned_from_file, save_learned
-from bisupervised.learned.second_level import learn_on_a_part, save_second_level, second_level_of
 from bisupervised.learned.stacked import StackedSupervisor
+from bisupervised.learned.supervisors import LearnedSupervisors, learn_on_a_part, save_beside, supervisors_of
 
 __all__ = [
+    "COMPARABLE",
     "Arbiter",
     "CrossFitted",
     "DeferralHead",
     "LearnedConfidence",
+    "LearnedSupervisors",
     "PairSupervisor",
     "StackedSupervisor",
     "calibration_rows",
@@ -34,7 +37,7 @@ __all__ = [
     "learn_on_a_part",
     "learned_from_file",
     "refuse_fitting_rows",
+    "save_beside",
     "save_learned",
-    "save_second_level",
-    "second_level_of",
+    "supervisors_of",
 ]

@@ -1,4 +1,4 @@
-"""A supervisor of both levels from the command that learns it to the system that runs on it."""
+"""Learned supervisors from the command that learns them to the system that runs on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bisupervised.cascade import replay
 from bisupervised.cli import main
 from bisupervised.config import load_config
 from bisupervised.errors import ConfigError, InputError, TableError, ThresholdError
-from bisupervised.learned import learn_on_a_part, save_second_level, second_level_of
+from bisupervised.learned import LearnedConfidence, learn_on_a_part, save_beside, supervisors_of
 from bisupervised.quantifiers import GivenConfidence
 from bisupervised.records import ModelOutput, Route
 from bisupervised.sources import write_table
@@ -54,7 +54,7 @@ def test_calibrate_learns_on_one_part_and_promises_on_the_other(learned: Path) -
     thresholds = Thresholds.load(learned)
     assert thresholds.second_level["file"] == "thresholds-second-level.npz"
     assert thresholds.evidence["guarantee"]["n"] == 1500
-    supervisor = second_level_of(thresholds)
+    supervisor = supervisors_of(thresholds).second
     assert supervisor is not None
     assert len(supervisor.fitted_on) == 1500
     fresh = a_table(20_000, seed=1)
@@ -65,15 +65,12 @@ def test_calibrate_learns_on_one_part_and_promises_on_the_other(learned: Path) -
 
 def test_the_rows_that_fitted_it_are_refused_and_left_out(results: Path, learned: Path) -> None:
     thresholds = Thresholds.load(learned)
-    supervisor = second_level_of(thresholds)
     with pytest.raises(InputError, match="1500 of these 3000 rows are among the 1500 that the supervisor was fitted"):
-        calibrate(a_table(), WithinLimits(risk=0.2), second_level=supervisor)
+        calibrate(a_table(), WithinLimits(risk=0.2), supervisors=supervisors_of(thresholds))
     assessment = evaluate(a_table(), thresholds)
     assert assessment.evaluation.n == 1500
-    assert any(
-        "fitted the supervisor of both levels and are left out" in note for note in assessment.evaluation.notes
-    )
-    fitting = learn_on_a_part(a_table(), "arbiter").rest
+    assert any("fitted the learned supervisors and are left out" in note for note in assessment.evaluation.notes)
+    fitting = learn_on_a_part(a_table(), ["arbiter"]).rest
     others = a_table().take(~np.isin(a_table().ids, fitting.ids))
     with pytest.raises(TableError, match="fitted on all of these rows"):
         evaluate(others, thresholds)
@@ -82,7 +79,7 @@ def test_the_rows_that_fitted_it_are_refused_and_left_out(results: Path, learned
 def test_a_system_from_the_file_decides_as_the_evaluation_does(learned: Path, tmp_path: Path) -> None:
     fresh = a_table(500, seed=2)
     thresholds = Thresholds.load(learned)
-    supervisor = second_level_of(thresholds)
+    supervisor = supervisors_of(thresholds).second
     assert supervisor is not None
     outputs = [ModelOutput(level.predictions, confidences=level.confidences) for level in (fresh.local, fresh.remote)]
     supervisors = (
@@ -122,10 +119,10 @@ def test_a_file_that_is_missing_or_another_is_told(learned: Path, tmp_path: Path
     text = learned.read_text()
     (tmp_path / "thresholds.toml").write_text(text)
     with pytest.raises(ThresholdError, match="which cannot be read"):
-        second_level_of(Thresholds.load(tmp_path / "thresholds.toml"))
+        supervisors_of(Thresholds.load(tmp_path / "thresholds.toml"))
     (tmp_path / "thresholds-second-level.npz").write_bytes(b"something else")
     with pytest.raises(ThresholdError, match="SHA-256 differs: calibrate again"):
-        second_level_of(Thresholds.load(tmp_path / "thresholds.toml"))
+        supervisors_of(Thresholds.load(tmp_path / "thresholds.toml"))
     (tmp_path / "cascade.toml").write_text(
         '[[cascade]]\nname = "a"\nthresholds = "thresholds.toml"\n'
         'local = { model = "recorded", path = "x.csv" }\nremote = { model = "recorded", path = "x.csv" }\n'
@@ -134,16 +131,42 @@ def test_a_file_that_is_missing_or_another_is_told(learned: Path, tmp_path: Path
         load_config(tmp_path / "cascade.toml")
 
 
-def test_one_that_was_fitted_before_calibrates_on_other_rows(
-    learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_those_that_were_fitted_before_calibrate_on_other_rows_and_never_on_their_own(
+    results: Path, learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_table(a_table(1000, seed=3), tmp_path / "others.csv")
-    file = str(learned.parent / "thresholds-second-level.npz")
     out = tmp_path / "thresholds.toml"
-    options = ["--second-level", file, "--max-risk", "0.2", "--out", str(out), "--json"]
+    options = ["--supervisors-of", str(learned), "--max-risk", "0.2", "--out", str(out), "--json"]
     assert main(["calibrate", str(tmp_path / "others.csv"), *options]) == 0
-    assert json.loads(capsys.readouterr().out)["second_level"]["kind"] == "arbiter"
-    assert second_level_of(Thresholds.load(out)) is not None
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["second_level"]["kind"], shown["evidence"]["n"]) == ("arbiter", 1000)
+    assert supervisors_of(Thresholds.load(out)).second is not None
+    assert main(["calibrate", str(results), *options]) == 0
+    printed = capsys.readouterr()
+    assert "1500 of 3000 rows fitted the supervisors and are left out" in printed.err
+    assert json.loads(printed.out)["evidence"]["n"] == 1500
+
+
+def test_both_levels_learn_together_and_the_running_system_reads_the_learned_confidence(
+    results: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "thresholds.toml"
+    options = ["--learn", "deferral,pair", "--max-risk", "0.2", "--out", str(out)]
+    assert main(["calibrate", str(results), *options]) == 0
+    thresholds = Thresholds.load(out)
+    supervisors = supervisors_of(thresholds)
+    assert supervisors.first is not None
+    assert supervisors.second is not None
+    np.testing.assert_array_equal(supervisors.first.fitted_on, supervisors.second.fitted_on)
+    fresh = a_table(400, seed=5)
+    outputs = [ModelOutput(level.predictions, confidences=level.confidences) for level in (fresh.local, fresh.remote)]
+    local = Supervisor(
+        LearnedConfidence(supervisors.first, GivenConfidence()), thresholds.local, abstain=thresholds.abstain
+    )
+    remote = Supervisor(GivenConfidence(), thresholds.remote, pair=supervisors.second)
+    decisions = replay(*outputs, (local, remote))
+    ours = evaluate(fresh, thresholds).evaluation.systems["bisupervised"]
+    assert {r.label: float(np.mean(decisions.routes == r)) for r in Route} == pytest.approx(ours.route_shares)
 
 
 @pytest.mark.parametrize(
@@ -152,9 +175,11 @@ def test_one_that_was_fitted_before_calibrates_on_other_rows(
         (["--learn", "pair"], "knows nothing of supervisors that read both levels"),
         (["--learn", "pair", "--learn-share", "2", "--max-risk", "0.3"], "lies between 0 and 1"),
         (["--learn-share", "0.5"], "--learn-share goes with --learn"),
-        (["--learn", "pair", "--second-level", "x.npz"], "not both"),
-        (["--second-level", "absent.npz", "--max-risk", "0.3"], "there is no file absent.npz"),
-        (["--learn", "pair", "--by", "id"], "--by has no supervisor of both levels"),
+        (["--learn", "pair", "--supervisors-of", "x.toml"], "not both"),
+        (["--supervisors-of", "absent.toml", "--max-risk", "0.3"], "there is no thresholds file absent.toml"),
+        (["--learn", "pair", "--by", "id"], "--by has no learned supervisors"),
+        (["--learn", "pair,arbiter", "--max-risk", "0.3"], "at most one supervisor is learned for each level"),
+        (["--learn", "guess", "--max-risk", "0.3"], "not guess"),
     ],
 )
 def test_options_that_do_not_fit_are_told(
@@ -168,6 +193,8 @@ def test_thresholds_of_one_supervisor_are_not_those_of_another(learned: Path, tm
     thresholds = Thresholds.load(learned)
     plain = Thresholds(thresholds.local, thresholds.remote, thresholds.target, thresholds.evidence)
     assert plain.id != thresholds.id
-    supervisor, _ = learn_on_a_part(a_table(), "pair", seed=1)
-    named = save_second_level(supervisor, tmp_path / "pair.npz")
-    assert (named["kind"], named["file"]) == ("pair", "pair.npz")
+    supervisors, _ = learn_on_a_part(a_table(), ["pair"], seed=1)
+    named = save_beside(supervisors, tmp_path / "t.toml")
+    assert {level: (one["kind"], one["file"]) for level, one in named.items()} == {
+        "second_level": ("pair", "t-second-level.npz")
+    }
