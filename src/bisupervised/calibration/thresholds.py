@@ -28,6 +28,8 @@ class Thresholds:
     target: Mapping[str, Any] = field(default_factory=dict)  #: name and settings
     evidence: Mapping[str, Any] = field(default_factory=dict)  #: n, data hash, seed, date, split
     achieved: Mapping[str, Any] = field(default_factory=dict)  #: figures by glossary name, held out where said
+    #: what the calibration rows looked like, for `drift` (`monitoring.reference_of`); no part of the id
+    reference: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "local", check_threshold(self.local, "local threshold"))
@@ -51,7 +53,7 @@ class Thresholds:
             f"local = {_toml(self.local)}",
             f"remote = {_toml(self.remote)}",
         ]
-        for name in ("target", "evidence", "achieved"):
+        for name in ("target", "evidence", "achieved", "reference"):
             values: Mapping[str, Any] = _plain(getattr(self, name))
             if values:
                 lines = [f"{_key(key)} = {_toml(value)}" for key, value in values.items()]
@@ -83,7 +85,7 @@ class Thresholds:
         for name in ("local", "remote"):
             if isinstance(given[name], bool) or not isinstance(given[name], int | float):
                 raise ThresholdError(f"{path}: thresholds.{name} must be a number, not {given[name]!r}")
-        sections = {name: values.get(name, {}) for name in ("target", "evidence", "achieved")}
+        sections = {name: values.get(name, {}) for name in ("target", "evidence", "achieved", "reference")}
         for name, section in sections.items():
             if not isinstance(section, dict):
                 raise ThresholdError(f"{path}: {name} must be a table [{name}], not {section!r}")
