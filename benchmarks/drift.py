@@ -127,6 +127,20 @@ def power(repeats: int) -> None:
             median, most = np.quantile(delays, [0.5, 0.9], method="higher")
             line += f"  n = {n:5,d}: {_rows(median):>7s} {_rows(most):>7s}"
         print(line)
+    for then, now in ((0.0, 0.1), (0.05, 0.1), (0.3, 0.4)):
+        line = f"  {f'a rate of {then:g} becomes {now:g}':30s}"
+        for n in (200, 1_000, 5_000):
+            delays = []
+            for seed in range(repeats):
+                rng = np.random.default_rng([seed, 9])
+                watch = ExchangeabilityMartingale(Share(int(rng.binomial(n, then)), n), alpha=0.01, seed=seed)
+                watch.update((rng.random(2_000) < then).astype(float))
+                watch.update((rng.random(5_000) < now).astype(float))
+                late = watch.rang_at is not None and watch.rang_at > 2_000
+                delays.append(watch.rang_at - 2_000 if late else math.inf)  # type: ignore[operator]
+            median, most = np.quantile(delays, [0.5, 0.9], method="higher")
+            line += f"  n = {n:5,d}: {_rows(median):>7s} {_rows(most):>7s}"
+        print(line)
 
 
 def _rows(value: float) -> str:

@@ -15,6 +15,8 @@ from bisupervised.decision_log.audits import Audit, read_audits
 from bisupervised.monitoring import drift
 from bisupervised.report.drift_plots import save_drift_figure
 from bisupervised.sources import write_table
+from bisupervised.table import Table
+from decision_log.making import local, queued
 from monitoring.made import NAN, rows, thresholds_of
 
 
@@ -110,3 +112,37 @@ def test_the_figure_is_drawn_for_any_confidences(tmp_path: Path) -> None:
     missing = replace(table, local=replace(table.local, confidences=np.full(40, NAN)))
     result = drift(missing, thresholds_of(missing))
     assert save_drift_figure(tmp_path / "missing.png", result).stat().st_size > 10_000
+
+
+def test_a_gateways_log_is_read_with_its_labels_and_audits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trusted answer has no remote prediction, a deferred one may have failed: what is known is asked, no more."""
+    calibration = rows(1_000, 1)
+    predictions = np.full(1_000, "ham", dtype=object)
+    both = Table.from_columns(
+        {**calibration.to_columns(), "local_prediction": predictions, "remote_prediction": predictions}
+    )
+    thresholds_of(both).save(tmp_path / "thresholds.toml")
+    rng = np.random.default_rng(5)
+    confidences = (0.5 + 0.5 * rng.random(600)).tolist()
+    outcomes = [
+        local(f"i{row}", local_confidence=c) if c >= 0.7 else queued(f"i{row}", local_confidence=c)
+        for row, c in enumerate(confidences)
+    ]
+    with DecisionLog(tmp_path / "log.db") as log:
+        for row, outcome in enumerate(outcomes):
+            log.write([outcome], [f"input {row}"])
+        for row in range(0, 600, 2):
+            log.write_audit(Audit(f"i{row}", "support", "ham", bool(rng.random() < 0.5)))
+        log.flush()
+        log.label_many({f"i{row}": "ham" if rng.random() < confidences[row] else "spam" for row in range(0, 600, 3)})
+    assert main(["drift", str(tmp_path / "log.db"), "--against", str(tmp_path / "thresholds.toml"), "--json"]) == 3
+    values = json.loads(capsys.readouterr().out)
+    found = {one["question"]: one for one in values["findings"]}
+    moved = {name for name, one in found.items() if one["verdict"] == "moved"}
+    assert moved == {"remote_confidences", "remote_missing", "disagreement"}, "the remote model failed; audits differ"
+    assert found["request_rate"]["value"] == pytest.approx(0.4, abs=0.06)
+    assert 100 < found["risk"]["rows"] < 140, "every third accepted answer is labelled, and no rejected one counts"
+    assert found["disagreement"]["rang_time"] > 1.7e9
+    assert "order of their time" in values["order"]

@@ -95,6 +95,15 @@ def test_a_change_of_stated_size_is_found_within_stated_rows(what, moved, n, bef
     assert np.mean(np.array(delays) <= within) >= 0.9, what
 
 
+def test_what_never_happened_and_now_does_is_found_soon():
+    delays = []
+    for seed in range(40):
+        martingale, rng = watch_share(0.0, 1_000, seed, alpha=0.001)
+        martingale.update((rng.random(300) < 0.1).astype(float))
+        delays.append(math.inf if martingale.rang_at is None else martingale.rang_at)
+    assert np.mean(np.array(delays) <= 120) >= 0.9
+
+
 def test_a_rate_that_doubles_is_found():
     delays = []
     for seed in range(40):

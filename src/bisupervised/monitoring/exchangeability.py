@@ -44,12 +44,11 @@ class ExchangeabilityMartingale:
 
     def __init__(self, reference: Bins | Share, *, alpha: float = 0.01, seed: int = 0) -> None:
         self._seed = seed
-        self._of_share = isinstance(reference, Share)
         self._ranks: Ranks
         if isinstance(reference, Share):
             if not 0 <= reference.count <= reference.rows:
                 raise InputError(f"{reference.count} of {reference.rows} calibration rows cannot be")
-            self._ranks, self._rate = ShareRanks(reference), (reference.count + 0.5) / (reference.rows + 1.0)
+            self._ranks = ShareRanks(reference)
             self.capital = Capital(len(_ODDS), alpha)
         else:
             self._ranks = BinnedRanks(reference, seed)
@@ -61,14 +60,17 @@ class ExchangeabilityMartingale:
         Confidences may be NaN: missing is the lowest of all. Of a share the values are 0 or 1, or `InputError`.
         """
         values = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        if self._of_share and not np.isin(values, (0.0, 1.0)).all():
+        if isinstance(self._ranks, ShareRanks) and not np.isin(values, (0.0, 1.0)).all():
             raise InputError("what happened or not is 1 or 0; graded losses have no exchangeability test here")
         logs = [self._update(values[start : start + _BLOCK]) for start in range(0, len(values), _BLOCK)]
         return np.concatenate(logs) / math.log(10.0) if logs else np.empty(0)
 
     def _update(self, values: FloatArray) -> FloatArray:
-        p = self._ranks.p_values(values, self._uniforms(len(values)))
-        return self.capital.bet(_odds_bets(p, self._rate) if self._of_share else _shape_bets(p))
+        uniforms = self._uniforms(len(values))
+        if isinstance(self._ranks, ShareRanks):
+            before = self._ranks.rates(values)
+            return self.capital.bet(_odds_bets(self._ranks.p_values(values, uniforms), before))
+        return self.capital.bet(_shape_bets(self._ranks.p_values(values, uniforms)))
 
     def _uniforms(self, n: int) -> FloatArray:
         # Two numbers for each row, counted from the first: nothing of the generator needs to be saved.
@@ -128,10 +130,12 @@ def _shape_bets(p: FloatArray) -> FloatArray:
     return bets
 
 
-def _odds_bets(p: FloatArray, rate: float) -> FloatArray:
-    """(n, 8) ln of the density that puts other odds on the upper `rate` of the p-values, where it happened."""
-    above = (p > 1.0 - rate)[:, None]
-    odds = np.array(_ODDS)
-    new = odds * rate / (1.0 - rate + odds * rate)
-    bets: FloatArray = np.where(above, np.log(new / rate), np.log((1.0 - new) / (1.0 - rate)))
+def _odds_bets(p: FloatArray, rates: FloatArray) -> FloatArray:
+    """(n, 8) ln of the density that puts other odds on the upper `rates` of the p-values, where it happened.
+
+    The rates are those before each row: any bet is fair that is made without knowing the row.
+    """
+    odds, rate = np.array(_ODDS), rates[:, None]
+    # New odds give the rate w r / (1 - r + w r): a density of w / (1 - r + w r) above, and 1 / (1 - r + w r) below.
+    bets: FloatArray = np.where((p > 1.0 - rates)[:, None], np.log(odds), 0.0) - np.log1p((odds - 1.0) * rate)
     return bets

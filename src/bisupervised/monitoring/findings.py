@@ -124,13 +124,13 @@ class Drift:
         broken = [_name(one) for one in self.findings if one.moved and one.of_promise]
         few = [_name(one) for one in self.findings if one.verdict is Verdict.TOO_FEW]
         if traffic or broken:
-            said = [f"the traffic has moved away from the calibration rows ({', '.join(traffic)})"] if traffic else []
-            said += [f"a promise is broken ({', '.join(broken)})"] if broken else []
+            said = [f"the traffic has moved away from the calibration rows ({'; '.join(traffic)})"] if traffic else []
+            said += [f"a promise is broken ({'; '.join(broken)})"] if broken else []
             text = " and ".join(said)
             return f"{text[0].upper()}{text[1:]}."
         if len(few) == len(self.findings):
             return "Too few rows to say whether the traffic has moved."
-        return "No sign that the traffic has moved" + (f"; too few rows to say for {', '.join(few)}." if few else ".")
+        return "No sign that the traffic has moved" + (f"; too few rows to say for {'; '.join(few)}." if few else ".")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -153,14 +153,14 @@ def _name(finding: Finding) -> str:
 
 #: How each question is called in words.
 NAMES: Final = {
-    "local_confidences": "confidences of the 1st level",
-    "local_missing": "no confidence at the 1st level",
-    "remote_confidences": "confidences of the 2nd level",
-    "remote_missing": "no confidence at the 2nd level",
+    "local_confidences": "confidences, 1st level",
+    "local_missing": "no confidence, 1st level",
+    "remote_confidences": "confidences, 2nd level",
+    "remote_missing": "no confidence, 2nd level",
     "request_rate": "request rate",
     "early_abstention": "early abstention",
     "risk": "risk",
     "disagreement": "disagreement in audits",
-    "risk_limit": "limit on the risk",
-    "request_rate_limit": "limit on the request rate",
+    "risk_limit": "risk limit",
+    "request_rate_limit": "request rate limit",
 }

@@ -169,6 +169,13 @@ class ShareRanks:
     def __init__(self, share: Share) -> None:
         self._ones, self._rows = share.count, share.rows
 
+    def rates(self, values: FloatArray) -> FloatArray:
+        """(n,) how often it happened before each of these rows, in (0, 1); changes nothing."""
+        happened = np.asarray(values, dtype=np.float64) == 1.0
+        ones = self._ones + np.cumsum(happened) - happened
+        rates: FloatArray = (ones + 0.5) / (self._rows + np.arange(len(happened)) + 1.0)
+        return rates
+
     def p_values(self, values: FloatArray, uniforms: FloatArray) -> FloatArray:
         happened = np.asarray(values, dtype=np.float64) == 1.0
         before = self._rows + np.arange(len(happened))

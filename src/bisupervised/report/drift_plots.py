@@ -13,7 +13,7 @@ from bisupervised.monitoring.ranks import Bins
 from bisupervised.records import FloatArray
 from bisupervised.report.plots import COLORS, new_figure, save_figure, style, thinned
 
-_LINES = ("system", "wrong", "local", "remote", "second", "muted", "ink", "line")
+_LINES = ("system", "wrong", "local", "remote", "second", "muted")
 _BARS = 24
 
 
@@ -36,9 +36,10 @@ def save_drift_figure(path: str | Path, drift: Drift) -> Path:
 
 
 def _evidence(axes: Any, findings: Sequence[Finding]) -> None:
-    for finding, role in zip(findings, _LINES, strict=False):
+    for number, finding in enumerate(findings):
+        look = {"color": COLORS[_LINES[number % len(_LINES)]], "linestyle": "-" if number < len(_LINES) else ":"}
         x, y = thinned(finding.at + 1.0, finding.path, 2_000)
-        axes.plot(x, y, color=COLORS[role], linewidth=1.6, label=NAMES[finding.question], zorder=3)
+        axes.plot(x, y, linewidth=1.6, **look, label=NAMES[finding.question], zorder=3)
     alarm = findings[0].log10_alarm
     axes.axhline(alarm, color=COLORS["ink"], linewidth=1.0, linestyle=(0, (5, 3)), zorder=2)
     axes.text(0.93, alarm, "alarm", transform=axes.get_yaxis_transform(), va="bottom", fontsize=9)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _STYLES = {Verdict.MOVED: "bold red", Verdict.NO_SIGN: "green", Verdict.TOO_FEW: "yellow"}
+_BROKEN = {Verdict.MOVED: "moved", Verdict.NO_SIGN: "no sign\nof change", Verdict.TOO_FEW: "too few\nrows to say"}
 
 
 def print_drift(drift: Drift, console: Console | None = None) -> None:
@@ -33,10 +34,14 @@ def print_drift(drift: Drift, console: Console | None = None) -> None:
     )
     console.print()
     table = open_table(["", "verdict", "rows", "now", "calibrated", "evidence"], console.width, left=2)
+    narrow = console.width < 100
     for one in drift.findings:
-        answer = words(one.verdict.value, _STYLES[one.verdict])
-        cells = (count(one.rows), now_text(one), reference_text(one), evidence_text(one.log10_largest))
-        table.add_row(words(NAMES[one.question]), answer, *map(words, cells))
+        name, verdict = NAMES[one.question], one.verdict.value
+        cells = [count(one.rows), now_text(one), reference_text(one), evidence_text(one.log10_largest)]
+        if narrow:  # in two lines
+            name, verdict = name.replace(", ", ",\n"), _BROKEN[one.verdict]
+            cells = [cell.replace(" [", "\n[") for cell in cells]
+        table.add_row(words(name), words(verdict, _STYLES[one.verdict]), *map(words, cells))
     console.print(table)
     for verdict in Verdict:
         for finding in drift.findings:
@@ -44,7 +49,7 @@ def print_drift(drift: Drift, console: Console | None = None) -> None:
                 _print_finding(console, finding)
     quiet = [one for one in drift.findings if one.verdict is Verdict.NO_SIGN]
     if quiet:
-        names = ", ".join(NAMES[one.question] for one in quiet)
+        names = "; ".join(NAMES[one.question] for one in quiet)
         print_remarks(
             console, f"No sign of change: {names}", list(dict.fromkeys(t for q in quiet for t in q.said)), ""
         )
