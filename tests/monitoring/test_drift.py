@@ -30,14 +30,15 @@ def found(drifted: Drift) -> dict[str, Finding]:
 
 def test_rows_of_the_same_source_give_no_sign():
     result = drift(rows(3_000, 2), THRESHOLDS)
-    assert [one.verdict for one in result.findings] == [Verdict.NO_SIGN] * 6
+    assert [one.verdict for one in result.findings] == [Verdict.NO_SIGN] * 7
     assert list(found(result)) == [
         "local_confidences",
         "local_missing",
         "remote_confidences",
         "remote_missing",
         "request_rate",
-        "risk",
+        "local_risk",
+        "remote_risk",
     ]
     assert result.sentence == "No sign that the traffic has moved."
     assert not result.moved
@@ -71,15 +72,15 @@ def test_confidences_that_fall_late_are_found_with_their_row_id_and_time():
 def test_answers_that_become_worse_are_found_though_confidences_stay():
     result = drift(rows(4_000, 5, worse=0.15), THRESHOLDS)
     verdicts = {name: one.verdict for name, one in found(result).items()}
-    assert verdicts["risk"] is Verdict.MOVED
+    assert verdicts["local_risk"] is Verdict.MOVED
     assert verdicts["local_confidences"] is verdicts["request_rate"] is Verdict.NO_SIGN
-    assert found(result)["risk"].value > found(result)["risk"].reference + 0.1
+    assert found(result)["local_risk"].value > found(result)["local_risk"].reference + 0.1
 
 
 def test_answers_that_become_better_keep_an_upper_bound_and_the_words_say_so():
     better = drift(rows(4_000, 5, worse=-0.2), THRESHOLDS)
-    assert found(better)["risk"].moved
-    assert "less often" in found(better)["risk"].said.meaning
+    assert found(better)["local_risk"].moved
+    assert "less often" in found(better)["local_risk"].said.meaning
 
 
 def test_promises_are_those_of_the_evidence_then_of_the_target_and_can_be_given():
@@ -106,7 +107,7 @@ def test_few_rows_are_said_to_be_few_and_how_many_more_it_takes():
     result = drift(rows(30, 8), THRESHOLDS)
     assert {one.verdict for one in result.findings} == {Verdict.TOO_FEW}
     assert result.sentence == "Too few rows to say whether the traffic has moved."
-    risk = found(result)["risk"]
+    risk = found(result)["local_risk"]
     assert f"Label about {math.ceil(risk.needed - risk.rows):,} more accepted answers" in risk.said.to_do
     tiny = found(drift(rows(3_000, 9), thresholds_of(rows(60, 10))))["local_confidences"]
     assert tiny.verdict is Verdict.TOO_FEW
@@ -140,13 +141,13 @@ def test_what_is_not_known_is_said_not_guessed():
         }
     )
     result = drift(unlabelled, THRESHOLDS)
-    assert {one.question for one in result.unknown} == {"remote_confidences", "risk"}
+    assert {one.question for one in result.unknown} == {"remote_confidences", "local_risk"}
     assert any("no accepted answer has a label" in one.why for one in result.unknown)
     assert any("deferred rows have no remote reply" in note for note in result.notes)
-    assert "risk" not in found(result)
+    assert not {"local_risk", "remote_risk", "remote_missing"} & found(result).keys()
     values = result.to_dict()
     assert values["findings"][0]["low"] is None
-    assert {one["question"] for one in values["not_known"]} == {"remote_confidences", "risk"}
+    assert {one["question"] for one in values["not_known"]} == {"remote_confidences", "local_risk"}
 
 
 def some_labelled(table: Table, share: np.ndarray, seed: int = 0) -> Table:
@@ -165,16 +166,37 @@ def test_labels_by_known_and_different_probabilities_are_weighted():
     share = np.where(table.local.confidences < 0.85, 0.8, 0.08)
     biased = some_labelled(table, share)
     limits = {"risk": 0.2}
-    truth = found(drift(table, THRESHOLDS))["risk"].value
+    truth = found(drift(table, THRESHOLDS, limits=limits))["risk_limit"].value
     plain = found(drift(biased, THRESHOLDS, limits=limits))
     weighted = found(drift(biased, THRESHOLDS, limits=limits, label_share=share))
     assert plain["risk_limit"].value > truth + 0.02
     assert weighted["risk_limit"].value == pytest.approx(truth, abs=0.02)
     assert weighted["risk_limit"].low <= truth <= weighted["risk_limit"].high
-    assert "risk" not in weighted, "weighted losses have no exchangeability test"
+    assert not {"local_risk", "remote_risk"} & weighted.keys(), "weighted losses have no exchangeability test"
     constant = drift(some_labelled(table, np.full(8_000, 0.2)), THRESHOLDS, label_share=0.2)
-    assert found(constant)["risk"].verdict is Verdict.NO_SIGN
+    assert found(constant)["local_risk"].verdict is Verdict.NO_SIGN
     assert not any("taken for a random sample" in note for note in constant.notes)
+
+
+def test_labels_that_one_level_gets_more_often_are_no_drift():
+    for seed in range(5):
+        table = rows(4_000, 30 + seed)
+        share = np.where(table.local.confidences >= 0.7, 0.1, 0.9)
+        assert not drift(some_labelled(table, share, seed), THRESHOLDS).moved
+
+
+def test_rows_that_other_thresholds_decided_leave_the_2nd_level_unknown_rather_than_moved():
+    """Only the doubtful half of the deferred rows was sent to the remote model."""
+    table = rows(3_000, 40)
+    columns = {k: v for k, v in table.to_columns().items() if k != "remote_asked"}
+    asked = table.local.confidences < 0.6
+    for name in ("remote_confidence", "remote_correct"):
+        columns[name] = np.where(asked, columns[name], NAN)
+    result = drift(Table.from_columns({**columns, "remote_asked": asked}), THRESHOLDS, limits={"risk": 0.3})
+    assert set(found(result)) == {"local_confidences", "local_missing", "request_rate", "local_risk"}
+    assert {one.question for one in result.unknown} == {"remote_confidences", "remote_risk", "risk_limit"}
+    assert all("no random sample" in one.why for one in result.unknown)
+    assert not result.moved
 
 
 def test_labels_that_came_by_themselves_are_taken_for_a_sample_and_the_report_says_so():
@@ -182,7 +204,7 @@ def test_labels_that_came_by_themselves_are_taken_for_a_sample_and_the_report_sa
     share = np.where(table.local.confidences >= 0.7, 0.05, 0.9)
     notes = " ".join(drift(some_labelled(table, share), THRESHOLDS).notes)
     assert "taken for a random sample" in notes
-    assert "biased towards the one labelled more often" in notes
+    assert "biased towards the level that is labelled more often" in notes
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5, NAN])

@@ -40,7 +40,7 @@ def test_nothing_moved_is_status_0(folder: Path, capsys: pytest.CaptureFixture[s
     assert run(folder, "same.csv") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.startswith("No sign that the traffic has moved")
-    assert "the alarm rings at 700" in printed
+    assert "the alarm rings at 800" in printed
     assert "taken for their time" in printed
 
 
@@ -143,6 +143,8 @@ def test_a_gateways_log_is_read_with_its_labels_and_audits(
     moved = {name for name, one in found.items() if one["verdict"] == "moved"}
     assert moved == {"remote_confidences", "remote_missing", "disagreement"}, "the remote model failed; audits differ"
     assert found["request_rate"]["value"] == pytest.approx(0.4, abs=0.06)
-    assert 100 < found["risk"]["rows"] < 140, "every third accepted answer is labelled, and no rejected one counts"
+    assert 100 < found["local_risk"]["rows"] < 140, (
+        "every third accepted answer is labelled, and no rejected one counts"
+    )
     assert found["disagreement"]["rang_time"] > 1.7e9
     assert "order of their time" in values["order"]

@@ -40,12 +40,13 @@ def test_it_survives_the_file_and_counts_what_the_rule_decides(cells):
     assert (reference.request_rate.count, reference.request_rate.rows) == (int((~kept).sum()), len(cells))
     trusted = ~kept & accept(remote, 0.6)
     assert (reference.remote is None) == bool(kept.all())
-    if (kept | trusted).any():
-        assert reference.risk is not None
-        assert reference.risk.rows == int((kept | trusted).sum())
-        assert reference.risk.count == int((kept & (local_right == 0)).sum() + (trusted & (remote_right == 0)).sum())
-    else:
-        assert reference.risk is None
+    for found, rows_, right in (
+        (reference.local_risk, kept, local_right),
+        (reference.remote_risk, trusted, remote_right),
+    ):
+        assert (found is None) == (not rows_.any())
+        if found is not None:
+            assert (found.count, found.rows) == (int((rows_ & (right == 0)).sum()), int(rows_.sum()))
     again = reference.to_mapping()
     np.testing.assert_equal(again, reference_of(table, 0.7, 0.6))
 
@@ -101,7 +102,7 @@ def test_agreement_is_counted_where_both_predictions_of_a_trusted_row_are_known(
     reference = Reference.from_mapping(reference_of(table, 0.5))
     assert reference.disagreement is not None
     assert (reference.disagreement.count, reference.disagreement.rows) == (1, 2)
-    assert reference.risk is None
+    assert reference.local_risk is reference.remote_risk is None
 
 
 def test_graded_losses_are_kept_as_their_sum():
@@ -114,8 +115,9 @@ def test_graded_losses_are_kept_as_their_sum():
         }
     )
     reference = Reference.from_mapping(reference_of(table, 0.5))
-    assert reference.risk_graded == 0.75
-    assert reference.to_mapping()["risk"] == {"count": 0.75, "rows": 2}
+    assert reference.local_risk is not None
+    assert reference.local_risk.graded
+    assert reference.to_mapping()["local_risk"] == {"count": 0.75, "rows": 2}
 
 
 def edit(path: str, value: Any) -> Any:
@@ -143,7 +145,7 @@ def edit(path: str, value: Any) -> Any:
         (edit("local.ties", [[0, 3, 2]]), "cannot be"),
         (edit("local.rows", -1), "no number of rows"),
         (edit("request_rate.count", 10_000), "cannot be"),
-        (edit("risk.count", 1e9), "cannot sum to"),
+        (edit("local_risk.count", 1e9), "cannot be"),
         (edit("local_threshold", "high"), "must be a number"),
         (edit("early_abstention", 3), "cannot be used"),
     ],

@@ -6,7 +6,8 @@
 """
 
 from bisupervised.monitoring.adaptive import AdaptiveThreshold, Feedback, Proposal
-from bisupervised.monitoring.drift import Audits, drift, promises_of
+from bisupervised.monitoring.asking import Audits
+from bisupervised.monitoring.drift import drift, promises_of
 from bisupervised.monitoring.exchangeability import ExchangeabilityMartingale
 from bisupervised.monitoring.findings import Drift, Finding, Said, Unknown, Verdict
 from bisupervised.monitoring.questions import Limit

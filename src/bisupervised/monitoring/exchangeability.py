@@ -46,6 +46,8 @@ class ExchangeabilityMartingale:
         self._seed = seed
         self._ranks: Ranks
         if isinstance(reference, Share):
+            if reference.graded:
+                raise InputError("what happened or not is 1 or 0; graded losses have no exchangeability test here")
             if not 0 <= reference.count <= reference.rows:
                 raise InputError(f"{reference.count} of {reference.rows} calibration rows cannot be")
             self._ranks = ShareRanks(reference)

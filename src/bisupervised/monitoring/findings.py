@@ -43,7 +43,8 @@ class Finding:
     """The answer to one question, with its numbers. Rates in [0, 1]; NaN and None: not known."""
 
     #: `local_confidences`, `local_missing` (none at all), `remote_confidences`, `remote_missing`, `request_rate`,
-    #: `early_abstention`, `risk`, `disagreement`; whether a promise is kept: `risk_limit`, `request_rate_limit`
+    #: `early_abstention`, `local_risk`, `remote_risk`, `disagreement`; whether a promise is kept: `risk_limit`,
+    #: `request_rate_limit`
     question: str
     verdict: Verdict
     rows: int  #: that it was asked of
@@ -159,7 +160,8 @@ NAMES: Final = {
     "remote_missing": "no confidence, 2nd level",
     "request_rate": "request rate",
     "early_abstention": "early abstention",
-    "risk": "risk",
+    "local_risk": "risk, 1st level",
+    "remote_risk": "risk, 2nd level",
     "disagreement": "disagreement in audits",
     "risk_limit": "risk limit",
     "request_rate_limit": "request rate limit",

@@ -154,8 +154,13 @@ def _hidden(bins: Bins, block: IntArray, seed: int) -> FloatArray:
 class Share:
     """How many of the calibration rows something happened to: deferred, wrong among the accepted, …"""
 
-    count: int
+    count: float  #: a whole number, an int; or the sum of graded losses, a float
     rows: int
+
+    @property
+    def graded(self) -> bool:
+        """Whether it is a sum of graded losses, which has no exchangeability test."""
+        return isinstance(self.count, float)
 
     @property
     def rate(self) -> float:
@@ -167,7 +172,7 @@ class ShareRanks:
     """p-values of what happens (1) or does not (0)."""
 
     def __init__(self, share: Share) -> None:
-        self._ones, self._rows = share.count, share.rows
+        self._ones, self._rows = int(share.count), share.rows
 
     def rates(self, values: FloatArray) -> FloatArray:
         """(n,) how often it happened before each of these rows, in (0, 1); changes nothing."""

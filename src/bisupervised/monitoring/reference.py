@@ -7,7 +7,7 @@
       edges, counts                         edges of the bins, and the rows in each, one more than edges
       ties                                  [edge, its rank among the rows of its value, how many those are]
     request_rate, early_abstention          {count, rows}
-    risk                                    {count, rows}: errors (summed losses) of the accepted labelled answers
+    local_risk, remote_risk                 {count, rows}: errors (summed losses) of its accepted labelled answers
     disagreement                            {count, rows}: locally accepted rows where the remote model says otherwise
 
 What is not known is left out.
@@ -30,7 +30,7 @@ from bisupervised.records import BoolArray, FloatArray, LevelName
 from bisupervised.table import Table, is_missing_cell, written
 
 VERSION: Final = 1
-_SHARES: Final = ("request_rate", "early_abstention", "risk", "disagreement")
+_SHARES: Final = ("request_rate", "early_abstention", "local_risk", "remote_risk", "disagreement")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +42,7 @@ class Decided:
     early: BoolArray  #: (n,) rejected without asking it
     remote_known: BoolArray  #: (n,) deferred, and the remote model was asked
     accepted: BoolArray  #: (n,) answered by a trusted model
+    at_first: BoolArray  #: (n,) those of them that the local model answered
     loss: FloatArray  #: (n,) of the accepted answer, in [0, 1]; NaN where not accepted or not labelled
 
 
@@ -59,6 +60,7 @@ def decided(table: Table, local: float, remote: float, abstain: float = -math.in
         early=asked & ~at_first & ~deferred,
         remote_known=known,
         accepted=at_first | trusted,
+        at_first=at_first,
         loss=np.where(at_first | trusted, 1.0 - correct, np.nan),
     )
 
@@ -86,9 +88,8 @@ class Reference:
     remote: Bins | None = None  #: None: no deferred row whose remote confidence is known
     request_rate: Share | None = None
     early_abstention: Share | None = None
-    risk: Share | None = None  #: None: no labelled accepted answer
-    #: the sum of graded losses, which has no exchangeability test; None: losses are 0 or 1
-    risk_graded: float | None = None
+    local_risk: Share | None = None  #: None: no labelled answer of the local model was accepted
+    remote_risk: Share | None = None
     disagreement: Share | None = None
 
     def to_mapping(self) -> dict[str, Any]:
@@ -107,8 +108,6 @@ class Reference:
             share: Share | None = getattr(self, name)
             if share is not None:
                 values[name] = {"count": share.count, "rows": share.rows}
-        if self.risk is not None and self.risk_graded is not None:
-            values["risk"] = {"count": self.risk_graded, "rows": self.risk.rows}
         return values
 
     @classmethod
@@ -125,7 +124,6 @@ class Reference:
                 "anew"
             )
         try:
-            risk, graded = _risk_of(values.get("risk"))
             return cls(
                 rows=_count(values["rows"]),
                 local_threshold=check_threshold(values["local_threshold"]),
@@ -135,8 +133,8 @@ class Reference:
                 remote=_bins_of(values["remote"]) if "remote" in values else None,
                 request_rate=_share_of(values.get("request_rate")),
                 early_abstention=_share_of(values.get("early_abstention")),
-                risk=risk,
-                risk_graded=graded,
+                local_risk=_share_of(values.get("local_risk"), graded=True),
+                remote_risk=_share_of(values.get("remote_risk"), graded=True),
                 disagreement=_share_of(values.get("disagreement")),
             )
         except KeyError as error:
@@ -156,8 +154,7 @@ def reference_of(
     rows = decided(table, local, remote, abstain)
     if not rows.asked.any():
         raise InputError("a reference needs rows about which the local model was asked; there is none")
-    n, losses = int(rows.asked.sum()), rows.loss[~np.isnan(rows.loss)]
-    graded = not np.isin(losses, (0.0, 1.0)).all()
+    n = int(rows.asked.sum())
     reference = Reference(
         rows=n,
         local_threshold=check_threshold(local, "local threshold"),
@@ -167,11 +164,19 @@ def reference_of(
         remote=Bins.of(table.remote.confidences[rows.remote_known], bins) if rows.remote_known.any() else None,
         request_rate=Share(int(rows.deferred.sum()), n),
         early_abstention=Share(int(rows.early.sum()), n),
-        risk=Share(round(float(losses.sum())), len(losses)) if len(losses) else None,
-        risk_graded=float(losses.sum()) if graded else None,
-        disagreement=_disagreement(table, rows.asked & ~rows.deferred & ~rows.early),
+        local_risk=_risk(rows.loss[rows.at_first]),
+        remote_risk=_risk(rows.loss[rows.accepted & ~rows.at_first]),
+        disagreement=_disagreement(table, rows.at_first),
     )
     return reference.to_mapping()
+
+
+def _risk(losses: FloatArray) -> Share | None:
+    losses = losses[~np.isnan(losses)]
+    if not len(losses):
+        return None
+    total = float(losses.sum())
+    return Share(int(total) if np.isin(losses, (0.0, 1.0)).all() else total, len(losses))
 
 
 def _bins_to_mapping(bins: Bins) -> dict[str, Any]:
@@ -207,24 +212,14 @@ def _bins_of(values: Mapping[str, Any]) -> Bins:
     return Bins(n, _count(values["missing"]), edges, ranks, tied_ranks, tied)
 
 
-def _share_of(values: Mapping[str, Any] | None) -> Share | None:
+def _share_of(values: Mapping[str, Any] | None, *, graded: bool = False) -> Share | None:
     if values is None:
         return None
-    share = Share(_count(values["count"]), _count(values["rows"]))
-    if share.count > share.rows:
-        raise ValueError(f"{share.count} of {share.rows} rows cannot be")
-    return share
-
-
-def _risk_of(values: Mapping[str, Any] | None) -> tuple[Share | None, float | None]:
-    if values is None:
-        return None, None
     total, rows = values["count"], _count(values["rows"])
-    if isinstance(total, float):
-        if not 0.0 <= total <= rows:
-            raise ValueError(f"losses of {rows} rows cannot sum to {total}")
-        return Share(round(total), rows), total
-    return _share_of(values), None
+    share = Share(total if graded and isinstance(total, float) else _count(total), rows)
+    if not 0.0 <= share.count <= rows:
+        raise ValueError(f"{share.count} of {rows} rows cannot be")
+    return share
 
 
 def _count(value: Any) -> int:

@@ -47,8 +47,8 @@ _MOVED: Final = {
         "{recalibrate}.",
     ),
     "risk": (
-        "Accepted answers are wrong at another rate than among the calibration rows: a bound on the risk from them "
-        "does not hold here.",
+        "Accepted answers of this level are wrong at another rate than among the calibration rows: a bound on the "
+        "risk from them does not hold here.",
         "Label about {rows} recent rows, drawn at random, and calibrate anew: {recalibrate}; if the risk rose, raise "
         "the local threshold, or have the remote model answer, until then.",
     ),
@@ -72,8 +72,8 @@ _MOVED: Final = {
 #: Where the rate fell: what it was held to is kept.
 _FELL: Final = {
     "risk": (
-        "Accepted answers are wrong less often than among the calibration rows: an upper bound on the risk is kept, "
-        "but what the thresholds were chosen by no longer holds.",
+        "Accepted answers of this level are wrong less often than among the calibration rows: an upper bound on the "
+        "risk is kept, but what the thresholds were chosen by no longer holds.",
         "Calibrating anew on about {rows} recent labelled rows, drawn at random, may save requests: {recalibrate}.",
     ),
     "request_rate": (
@@ -91,7 +91,7 @@ _KEPT: Final = (
     _NO_SIGN[1],
 )
 _TOO_FEW: Final = "The guarantee is neither confirmed nor questioned by so few rows."
-_LABELS: Final = ("risk", "risk_limit")
+_LABELS: Final = ("local_risk", "remote_risk", "risk_limit")
 
 
 def words_for(
@@ -111,7 +111,7 @@ def words_for(
         luck = (
             "" if math.isnan(delta) else f" By bad luck in calibration alone that has a probability of {delta:.4g}."
         )
-        meaning, to_do = (_FELL if fell and question in _FELL else _MOVED)[question]
+        meaning, to_do = _sentences(question, fell)
         rows = f"{reference_rows:,}" if reference_rows else "as many"
         return Said(meaning.format(luck=luck), to_do.format(rows=rows, recalibrate=_RECALIBRATE))
     if verdict is Verdict.NO_SIGN:
@@ -128,3 +128,8 @@ def words_for(
         return Said(_TOO_FEW, f"Wait for about {k} more audits, or raise audit_share.")
     what = "deferred rows" if question.startswith("remote") else "rows"
     return Said(_TOO_FEW, f"Wait for about {k} more {what}, then run it again on all of them.")
+
+
+def _sentences(question: str, fell: bool) -> tuple[str, str]:
+    key = "risk" if question in ("local_risk", "remote_risk") else question
+    return (_FELL if fell and key in _FELL else _MOVED)[key]
