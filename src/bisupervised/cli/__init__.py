@@ -14,6 +14,7 @@ from bisupervised.cli import (
     compare,
     demo,
     doctor,
+    drift,
     evaluate,
     init,
     key,
@@ -26,7 +27,22 @@ from bisupervised.cli import (
 )
 from bisupervised.errors import BiSupervisedError
 
-_COMMANDS = (demo, record, evaluate, compare, calibrate, predict, study, init, replay, doctor, serve, mode, key)
+_COMMANDS = (
+    demo,
+    record,
+    evaluate,
+    compare,
+    calibrate,
+    drift,
+    predict,
+    study,
+    init,
+    replay,
+    doctor,
+    serve,
+    mode,
+    key,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,7 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="bisupervised",
         description="A small local model first, a large remote one where it pays, and a supervisor on each.",
         epilog="Start with `bisupervised demo`, or with `bisupervised evaluate YOUR.csv`. Exit status: 0 done, 1 a "
-        'check failed, 2 the input cannot be used (with --json, standard output then holds {"error": …}).',
+        'check failed, 2 the input cannot be used (with --json, standard output then holds {"error": …}), '
+        "3 `drift` found a change.",
     )
     parser.add_argument("--version", action="version", version=f"bisupervised {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -45,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. 0: done; 1: the answer is a no (a check failed); 2: the input cannot be used."""
+    """Run one command. 0: done; 1: a check failed; 2: the input cannot be used; 3: `drift` found a change."""
     args = build_parser().parse_args(argv)
     try:
         status: int = args.run(args)

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from bisupervised.decision_log.database import Location, connect_to_read, log_errors, log_path, transaction
 from bisupervised.decision_log.period import Period
 from bisupervised.decision_log.values import NULL, encode_number, encode_text, encode_value
+from bisupervised.records import FloatArray
 
 NAN: Final = float("nan")
 
@@ -90,6 +93,25 @@ def agreement(
     period = Period(since, until, cascade=cascade)
     with log_errors(file), closing(connect_to_read(file)) as connection:
         return count_audits(connection, period)
+
+
+def read_audits(
+    path: Location,
+    *,
+    since: float | datetime | None = None,
+    until: float | datetime | None = None,
+    cascade: str | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Of the audits that compare both models: (n,) times in Unix seconds, ascending, and (n,) 1 where they agree."""
+    file = log_path(path)
+    period = Period(since, until, cascade=cascade)
+    with log_errors(file), closing(connect_to_read(file)) as connection:
+        rows = connection.execute(
+            f"SELECT time, agrees FROM audits {period.where_also('agrees IS NOT NULL')} ORDER BY time, id",
+            period.parameters,
+        ).fetchall()
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), 2)
+    return columns[:, 0], columns[:, 1]
 
 
 def count_audits(connection: sqlite3.Connection, period: Period) -> Agreement:

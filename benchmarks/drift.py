@@ -1,0 +1,164 @@
+"""How long `drift` takes, how often it rings by chance, and how soon it finds a change.
+
+    python benchmarks/drift.py            # about 5 minutes on one core
+    python benchmarks/drift.py --repeats 200 --rows 100000
+
+By chance: calibration rows and traffic from one source; at alpha = 0.1 the alarm may ring in 10 % of the runs (3
+standard errors allowed), at any of the rows. A change: at alpha = 0.01, after 2,000 rows of unchanged traffic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from bisupervised.calibration import Thresholds  # noqa: E402
+from bisupervised.monitoring import (  # noqa: E402
+    Bins,
+    ExchangeabilityMartingale,
+    Share,
+    drift,
+    reference_of,
+)
+from monitoring.made import rows  # noqa: E402
+from monitoring.streams import SOURCES  # noqa: E402
+
+ALPHA = 0.1
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+CHANGES: dict[str, Draw] = {
+    "down by 1 standard deviation": lambda rng, n: rng.normal(-1.0, 1.0, n),
+    "down by 0.5": lambda rng, n: rng.normal(-0.5, 1.0, n),
+    "down by 0.25": lambda rng, n: rng.normal(-0.25, 1.0, n),
+    "wider by a half": lambda rng, n: rng.normal(0.0, 1.5, n),
+    "narrower by a half": lambda rng, n: rng.normal(0.0, 0.5, n),
+    "a tenth without confidence": lambda rng, n: np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n)),
+}
+
+
+def speed(n: int) -> bool:
+    """All questions on n rows with labels, and the row-by-row cost of a gateway."""
+    table, calibration = rows(n, 1), rows(5_000, 2)
+    target = {"name": "request_budget", "request_rate": 0.45}
+    thresholds = replace(Thresholds(0.7, 0.85, target), reference=reference_of(calibration, 0.7, 0.85))
+    began = time.perf_counter()
+    result = drift(table, thresholds, limits={"risk": 0.2})
+    took = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    goal = 10.0 * n / 1_000_000
+    met = took < goal
+    print(
+        f"drift of {n:,} labelled rows, {len(result.findings)} questions: {took:.2f} s (goal {goal:.1f} s: "
+        f"{'met' if met else 'MISSED'}), peak memory of the process {peak:,.0f} MiB"
+    )
+    watch = ExchangeabilityMartingale(Bins.of(calibration.local.confidences))
+    some = table.local.confidences[:2_000]
+    began = time.perf_counter()
+    for value in some:
+        watch.update(np.array([value]))
+    print(f"one row at a time: {1e6 * (time.perf_counter() - began) / len(some):.0f} µs a row")
+    return met
+
+
+def chance(repeats: int, traffic: int) -> bool:
+    """The table of false alarms."""
+    allowed = ALPHA + 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / repeats)
+    print(f"\nrung by chance in {traffic:,} rows, {repeats} runs; at alpha = {ALPHA} at most {allowed:.3f}")
+    kept = True
+    for name, draw in SOURCES.items():
+        shares = [_rang(lambda rng, n, d=draw: Bins.of(d(rng, n)), draw, n, repeats, traffic) for n in (1, 30, 1_000)]
+        kept &= max(shares) <= allowed
+        print(
+            f"  {name:24s}" + "".join(f"  n = {n:5,d}: {s:.3f}" for n, s in zip((1, 30, 1_000), shares, strict=True))
+        )
+    for rate in (0.0, 0.05, 0.5):
+
+        def happens(rng: np.random.Generator, n: int, rate: float = rate) -> np.ndarray:
+            return (rng.random(n) < rate).astype(float)
+
+        def share(rng: np.random.Generator, n: int, rate: float = rate) -> Share:
+            return Share(int(rng.binomial(n, rate)), n)
+
+        shares = [_rang(share, happens, n, repeats, traffic) for n in (1, 30, 1_000)]
+        kept &= max(shares) <= allowed
+        print(
+            f"  rate {rate:<19g}"
+            + "".join(f"  n = {n:5,d}: {s:.3f}" for n, s in zip((1, 30, 1_000), shares, strict=True))
+        )
+    return kept
+
+
+def _rang(reference: Callable[..., Bins | Share], draw: Draw, n: int, repeats: int, traffic: int) -> float:
+    rang = 0
+    for seed in range(repeats):
+        rng = np.random.default_rng([seed, 7])
+        watch = ExchangeabilityMartingale(reference(rng, n), alpha=ALPHA, seed=seed)
+        watch.update(draw(rng, traffic))
+        rang += watch.moved
+    return rang / repeats
+
+
+def power(repeats: int) -> None:
+    """Rows from the change to the alarm."""
+    print(f"\nrows until the alarm (alpha = 0.01), after 2,000 unchanged ones; {repeats} runs: median, 9 of 10")
+    for name, moved in CHANGES.items():
+        line = f"  {name:30s}"
+        for n in (200, 1_000, 5_000):
+            delays = []
+            for seed in range(repeats):
+                rng = np.random.default_rng([seed, 8])
+                watch = ExchangeabilityMartingale(Bins.of(rng.normal(size=n)), alpha=0.01, seed=seed)
+                watch.update(rng.normal(size=2_000))
+                watch.update(moved(rng, 5_000))
+                late = watch.rang_at is not None and watch.rang_at > 2_000
+                delays.append(watch.rang_at - 2_000 if late else math.inf)  # type: ignore[operator]
+            median, most = np.quantile(delays, [0.5, 0.9], method="higher")
+            line += f"  n = {n:5,d}: {_rows(median):>7s} {_rows(most):>7s}"
+        print(line)
+    for then, now in ((0.0, 0.1), (0.05, 0.1), (0.3, 0.4)):
+        line = f"  {f'a rate of {then:g} becomes {now:g}':30s}"
+        for n in (200, 1_000, 5_000):
+            delays = []
+            for seed in range(repeats):
+                rng = np.random.default_rng([seed, 9])
+                watch = ExchangeabilityMartingale(Share(int(rng.binomial(n, then)), n), alpha=0.01, seed=seed)
+                watch.update((rng.random(2_000) < then).astype(float))
+                watch.update((rng.random(5_000) < now).astype(float))
+                late = watch.rang_at is not None and watch.rang_at > 2_000
+                delays.append(watch.rang_at - 2_000 if late else math.inf)  # type: ignore[operator]
+            median, most = np.quantile(delays, [0.5, 0.9], method="higher")
+            line += f"  n = {n:5,d}: {_rows(median):>7s} {_rows(most):>7s}"
+        print(line)
+
+
+def _rows(value: float) -> str:
+    return "> 5,000" if math.isinf(value) else f"{value:,.0f}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=1_000)
+    parser.add_argument("--traffic", type=int, default=1_000)
+    args = parser.parse_args()
+    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {os.cpu_count()} cores")
+    ok = speed(args.rows)
+    ok &= chance(args.repeats, args.traffic)
+    power(min(args.repeats, 100))
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
