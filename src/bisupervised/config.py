@@ -65,6 +65,7 @@ from bisupervised.models.extra_calls import ExtraCalls
 from bisupervised.models.port import Model
 from bisupervised.probability_calibration import TemperatureScaling
 from bisupervised.quantifiers import LabelProbability, Quantifier, quantifier_by_name
+from bisupervised.records import Evidence
 from bisupervised.sources import read_table
 from bisupervised.supervisor import Supervisor
 
@@ -88,6 +89,10 @@ _LEVEL_KEYS = {
     "verification_prompt",
     "equivalence",
     "weighted",
+    "similarity",
+    "unlikely",
+    "scale",
+    "reconstruct",
     # read by the gateway alone: how it protects an upstream, and which text an in-process model is given
     "max_waiting",
     "breaker_failures",
@@ -371,14 +376,17 @@ def _openai(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
     prices = ("prompt_price", "completion_price", "cached_prompt_price")
     given = {key: section[key] for key in (*plain, *prices) if key in section}
     model_name, base_url = section["model_name"], section["base_url"]
+    quantifier = builder._quantifier(section)
     if "labels" in section:
         given["read_label"] = LabelProbability(section["labels"]).label_of
+    reads_alternatives = quantifier.needs in (Evidence.TOP_LOGPROBS, Evidence.TOKEN_ALTERNATIVES)
+    if "labels" in section or reads_alternatives or getattr(quantifier, "unlikely", None) == "entropy":
         given["top_logprobs"] = 5
     if "top_logprobs" in section:
         given["top_logprobs"] = int(section["top_logprobs"])
     if "prompt" in section:
         given["prompt"] = _Template(section["prompt"])
-    further = ExtraCalls.of(builder._quantifier(section), section)
+    further = ExtraCalls.of(quantifier, section)
     given |= {name: getattr(further, name) for name in ("samples", "self_verification", "sample_temperature")}
     given["verification_prompt"] = further.verification_prompt
     return OpenAIModel(model_name, base_url, **given)

@@ -151,7 +151,7 @@ def assert_same(one: ModelOutput, other: ModelOutput, *, but: tuple[str, ...] = 
         a, b = getattr(one, name), getattr(other, name)
         if isinstance(a, np.ndarray) and a.dtype.kind == "f":
             np.testing.assert_allclose(a, b, rtol=1e-6, err_msg=name)
-        elif name in ("token_logprobs", "sample_logprobs", "sample_lengths") and a is not None:
+        elif name in ("token_logprobs", "token_alternatives", "sample_logprobs", "sample_lengths") and a is not None:
             for row, other_row in zip(a, b, strict=True):
                 np.testing.assert_allclose(row, other_row)
         else:
