@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bisupervised import read_table
 from bisupervised.cli import build_parser, main
 
 
@@ -130,7 +131,7 @@ def test_the_readmes_command_shows_what_the_cascade_saves(
 
 
 def test_a_log_takes_the_options_that_files_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from bisupervised import DecisionLog, read_table
+    from bisupervised import DecisionLog
 
     path = tmp_path / "log.db"
     with DecisionLog(path) as log:
@@ -199,6 +200,57 @@ def test_predict_and_record_write_the_one_table(tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["resumed"] == 2
     assert main(["evaluate", str(tmp_path / "r.jsonl"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 3
+
+
+def features_config(folder: Path) -> Path:
+    """A local model whose function gives logits and features, and a remote one that does not."""
+    name = f"cli_features_{folder.name}"
+    (folder / f"{name}.py").write_text(
+        "import numpy as np\nfrom bisupervised import ModelOutput\n"
+        "LABELS = np.array(['neg', 'pos'])\n"
+        "def local(texts):\n"
+        "    f = np.array([[float(w) for w in t.split()] for t in texts])\n"
+        "    logits = np.stack([-f[:, 0], f[:, 0]], axis=1)\n"
+        "    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)\n"
+        "    labels = LABELS[p.argmax(axis=1)]\n"
+        "    return ModelOutput(labels, probabilities=p, logits=logits, features=f, classes=LABELS)\n"
+        "def remote(texts):\n    return [[.1, .9] for t in texts]\n"
+    )
+    path = folder / "features.toml"
+    path.write_text(
+        "[[cascade]]\nname = 'demo'\nthresholds = { local = 0.8, remote = 0.8 }\n"
+        f"[cascade.local]\nmodel = 'function'\nfunction = '{name}:local'\n"
+        f"[cascade.remote]\nmodel = 'function'\nfunction = '{name}:remote'\nclasses = ['neg', 'pos']\n"
+    )
+    return path
+
+
+def recorded_with_features(folder: Path, n: int = 60) -> Path:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(n, 3))
+    points[:, 0] += np.where(np.arange(n) % 2, 1.0, -1.0)
+    rows = [f"r{row},{' '.join(map(repr, map(float, f)))},{['neg', 'pos'][row % 2]}" for row, f in enumerate(points)]
+    (folder / "inputs.csv").write_text("id,text,label\n" + "\n".join(rows) + "\n")
+    settings = ["--config", str(features_config(folder)), "--with", "logits,features"]
+    assert main(["record", str(folder / "inputs.csv"), *settings, "--out", str(folder / "rows.csv")]) == 0
+    return folder / "rows.csv"
+
+
+def test_record_keeps_logits_and_features_where_they_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = read_table(recorded_with_features(tmp_path))
+    assert (table.local.features.shape, table.local.logits.shape, table.remote.features) == ((60, 3), (60, 2), None)
+    inputs = tmp_path / "inputs.csv"
+    settings = ["--config", str(tmp_path / "features.toml"), "--out", str(tmp_path / "plain.csv")]
+    assert main(["record", str(inputs), *settings]) == 0
+    assert read_table(tmp_path / "plain.csv").local.features is None
+    capsys.readouterr()
+    assert main(["record", str(inputs), *settings, "--overwrite", "--with", "embeddings"]) == 2
+    assert "a table holds logits and features on demand, not 'embeddings'" in capsys.readouterr().err
+    plain = ["--config", str(config(tmp_path)), "--out", str(tmp_path / "c.csv"), "--with", "features"]
+    assert main(["record", str(inputs), *plain]) == 2
+    assert "the models' outputs hold no features" in capsys.readouterr().err
 
 
 def test_nothing_is_asked_when_the_answers_could_not_be_kept(

@@ -215,6 +215,10 @@ def _write_parquet(columns: Mapping[str, AnyArray], path: Path) -> None:
         raise MissingExtra("pyarrow", "parquet") from error
     arrays = {}
     for name, column in columns.items():
+        if column.dtype.kind == "f":  # NaN: null. Features are many: no cell of theirs is looked at by itself
+            precise = column if column.dtype == np.float32 else column.astype(np.float64)
+            arrays[name] = pyarrow.array(precise, from_pandas=True)
+            continue
         cells = [_plain(cell) for cell in column]
         kinds = {type(cell) for cell in cells if cell is not None}
         if len(kinds) > 1 and not kinds <= {int, float}:  # Parquet columns have one type: mixed ones as text

@@ -148,7 +148,9 @@ class OverHttp:
         self.upstream = upstream
         self.prices = prices
         self._needs = quantifier.needs
-        unlikely = getattr(quantifier, "unlikely", None)  # CoCoA's: how it reads the answer itself, beside the samples
+        unlikely = getattr(
+            quantifier, "unlikely", None
+        )  # CoCoA's: how it reads the answer itself, beside the samples
         self._reads_alternatives = self._needs in (Evidence.TOP_LOGPROBS, Evidence.TOKEN_ALTERNATIVES)
         self._reads_alternatives |= unlikely == "entropy"
         self._reads_tokens = self._reads_alternatives or self._needs is Evidence.TOKEN_LOGPROBS

@@ -92,6 +92,8 @@ def _output_of(rows: LevelRows) -> ModelOutput:
         probabilities=rows.probabilities,
         classes=rows.classes,
         token_logprobs=None if tokens is None else [np.empty(0) if row is None else row for row in tokens],
+        logits=rows.logits,
+        features=rows.features,
         confidences=rows.confidences,
         latency_s=rows.latency_s,
         cost=rows.cost,
