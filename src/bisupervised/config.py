@@ -51,6 +51,7 @@ from bisupervised.fallback import Call, Default, Fallback, HandOver, LocalUntrus
 from bisupervised.models import (
     CircuitBreaker,
     Concurrency,
+    Ensemble,
     FunctionModel,
     HttpJsonModel,
     OnnxModel,
@@ -64,7 +65,8 @@ from bisupervised.models import (
 from bisupervised.models.extra_calls import ExtraCalls
 from bisupervised.models.port import Model
 from bisupervised.probability_calibration import TemperatureScaling
-from bisupervised.quantifiers import LabelProbability, Quantifier, quantifier_by_name
+from bisupervised.probability_calibration_file import confidence_calibration_from_file
+from bisupervised.quantifiers import LabelProbability, Quantifier, quantifier_by_name, quantifier_from_file
 from bisupervised.records import Evidence
 from bisupervised.sources import read_table
 from bisupervised.supervisor import Supervisor
@@ -74,6 +76,7 @@ _LEVEL_KEYS = {
     "model",
     "quantifier",
     "temperature",
+    "confidence_calibration",
     "never_trust",
     "cost_per_input",
     "labels",
@@ -83,6 +86,7 @@ _LEVEL_KEYS = {
     "max_concurrency",
     "cache",
     "inline",
+    "passes",
     "samples",
     "sample_temperature",
     "self_verification",
@@ -261,7 +265,7 @@ class _Builder:
             return None
         build, keys = _MODELS[kind]
         self._unknown_keys(where, section, _LEVEL_KEYS | keys)
-        model = self._try(where, lambda: self._wrapped(build(self, section, level), section))
+        model = self._try(where, lambda: self._wrapped(self._passed(build(self, section, level), section), section))
         threshold = getattr(thresholds, level, float("inf"))
         supervisor = self._try(where, lambda: self._supervisor(section, threshold))
         if model is None or supervisor is None:
@@ -277,6 +281,10 @@ class _Builder:
             ),
         )
         return built
+
+    def _passed(self, model: Model, section: Mapping[str, Any]) -> Model:
+        """The model asked so many times, where the section says so."""
+        return Ensemble.of_passes(model, section["passes"]) if "passes" in section else model
 
     def _wrapped(self, model: Model, section: Mapping[str, Any]) -> Model:
         """The model in its wrappers, the innermost first: one try is timed, then retried, left
@@ -296,18 +304,35 @@ class _Builder:
 
     def _supervisor(self, section: Mapping[str, Any], threshold: float) -> Supervisor:
         temperature = section.get("temperature")
+        calibration = section.get("confidence_calibration")
         return Supervisor(
             self._quantifier(section),
             threshold,
             temperature=None if temperature is None else TemperatureScaling(float(temperature)),
+            confidence_calibration=None
+            if calibration is None
+            else confidence_calibration_from_file(self.folder / str(calibration)),
             never_trust=frozenset(section.get("never_trust", ())),
         )
 
     def _quantifier(self, section: Mapping[str, Any]) -> Quantifier:
-        name = section.get("quantifier", "max_softmax")
+        """By its name, by a table `{ name = …, … }` of its name and settings, or from the file it was saved in."""
+        setting = section.get("quantifier", "max_softmax")
+        own = dict(setting) if isinstance(setting, Mapping) else {}
+        name = str(own.pop("name", "") if own else setting)
+        if not name:
+            raise ConfigError('a quantifier with settings is a table with its name: { name = "gen", gamma = 0.5 }')
+        if name.endswith(".npz"):
+            if own:
+                raise ConfigError(f"{name} was fitted and holds its settings: it takes no {', '.join(sorted(own))}")
+            return quantifier_from_file(self.folder / name)
         if name == LabelProbability.name:
-            return LabelProbability(section["labels"], normalise=bool(section.get("normalise", False)))
-        return quantifier_by_name(name, section, self.load)
+            unknown = own.keys() - {"normalise"}
+            if unknown:
+                raise ConfigError(f"{name} takes no {', '.join(sorted(unknown))}; its settings: normalise")
+            normalise = own.get("normalise", section.get("normalise", False))
+            return LabelProbability(section["labels"], normalise=bool(normalise))
+        return quantifier_by_name(name, section, self.load, own=own)
 
     def _fallback(self, section: Mapping[str, Any]) -> Fallback:
         kind = section.get("kind", "raise")
@@ -357,7 +382,8 @@ def _function(builder: _Builder, section: Mapping[str, Any], level: str) -> Mode
 
 
 def _onnx(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
-    given = {key: section[key] for key in ("classes", "output", "softmax", "renormalise") if key in section}
+    plain = ("classes", "output", "softmax", "renormalise", "logits", "features")
+    given = {key: section[key] for key in plain if key in section}
     if "prepare" in section:
         given["prepare"] = builder.load(section["prepare"])
     return OnnxModel(builder.folder / section["path"], **given)
@@ -404,7 +430,8 @@ def _api_key(builder: _Builder, section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _open_inference(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
     plain = ("version", "input", "datatype", "output", "softmax", "renormalise", "classes", "binary", "parameters")
-    given = {key: section[key] for key in (*plain, "headers", "max_batch", "cost_per_input") if key in section}
+    further = ("logits", "features", "headers", "max_batch", "cost_per_input")
+    given = {key: section[key] for key in (*plain, *further) if key in section}
     tensors = {"labels": "label_output", "confidence": "confidence_output"}
     given |= {name: section[key] for name, key in tensors.items() if key in section}
     given |= _api_key(builder, section)
@@ -427,13 +454,31 @@ class _Template:
         return self.text.replace("{input}", str(x))
 
 
+def _ensemble(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
+    members = section["members"]
+    if not isinstance(members, list) or not all(isinstance(member, Mapping) for member in members):
+        raise ConfigError("members is a list of tables, each a model with its settings: [{ model = …, … }, …]")
+    built = []
+    for number, member in enumerate(members, start=1):
+        kind = member.get("model")
+        if kind not in _MODELS:
+            raise ConfigError(f"member {number}: model is one of {', '.join(_MODELS)}, not {kind!r}")
+        build, keys = _MODELS[kind]
+        unknown = sorted(set(member) - keys - {"model"})
+        if unknown:
+            raise ConfigError(f"member {number}: unknown {', '.join(unknown)}; there are: {', '.join(sorted(keys))}")
+        built.append(build(builder, member, level))
+    return Ensemble(built)
+
+
 def _recorded(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
     return RecordedModel.from_table(read_table(builder.folder / section["path"]), level)
 
 
 _MODELS: dict[str, tuple[Callable[[_Builder, Mapping[str, Any], str], Model], set[str]]] = {
     "function": (_function, {"function", "classes"}),
-    "onnx": (_onnx, {"path", "classes", "prepare", "output", "softmax", "renormalise"}),
+    "onnx": (_onnx, {"path", "classes", "prepare", "output", "softmax", "renormalise", "logits", "features"}),
+    "ensemble": (_ensemble, {"members"}),
     "http_json": (_http_json, {"url", "headers", "max_batch", "provides", "request", "read"}),
     "openai": (
         _openai,
@@ -459,7 +504,7 @@ _MODELS: dict[str, tuple[Callable[[_Builder, Mapping[str, Any], str], Model], se
         {
             *("base_url", "model_name", "api_key", "api_key_env", "api_key_file", "headers", "max_batch", "version"),
             *("input", "datatype", "output", "softmax", "renormalise", "classes", "binary", "parameters", "prepare"),
-            *("label_output", "confidence_output"),
+            *("label_output", "confidence_output", "logits", "features"),
         },
     ),
     "recorded": (_recorded, {"path"}),

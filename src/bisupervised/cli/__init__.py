@@ -9,10 +9,28 @@ import sys
 from collections.abc import Sequence
 
 from bisupervised import __version__
-from bisupervised.cli import calibrate, demo, doctor, evaluate, init, key, mode, predict, record, replay, serve, study
+from bisupervised.cli import (
+    calibrate,
+    calibrate_confidence,
+    demo,
+    doctor,
+    evaluate,
+    fit_quantifier,
+    init,
+    key,
+    mode,
+    predict,
+    record,
+    replay,
+    serve,
+    study,
+)
 from bisupervised.errors import BiSupervisedError
 
-_COMMANDS = (demo, record, evaluate, calibrate, predict, study, init, replay, doctor, serve, mode, key)
+_COMMANDS = (
+    *(demo, record, evaluate, calibrate, fit_quantifier, calibrate_confidence, predict),
+    *(study, init, replay, doctor, serve, mode, key),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
