@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("core", "paper_tables", "decision_log", "gateway")
+NAMES = ("core", "paper_tables", "decision_log", "quantifiers", "which_quantifier", "gateway")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bisupervised.cascade import BiSupervised, Level
 from bisupervised.errors import ConfigError, EvidenceError, InputError, TableError
 from bisupervised.fitting import (
     fit_confidence_calibration,
@@ -20,10 +23,19 @@ from bisupervised.fitting import (
     without_fitting_rows,
 )
 from bisupervised.fitting_rows import overlap
+from bisupervised.models import FunctionModel, SklearnModel
 from bisupervised.probability_calibration_file import confidence_calibration_from_file
-from bisupervised.quantifiers import fitted_kinds, quantifier_from_file, read_fitting_rows, save_quantifier
+from bisupervised.quantifiers import (
+    GivenConfidence,
+    fitted_kinds,
+    quantifier_from_file,
+    read_fitting_rows,
+    save_quantifier,
+)
+from bisupervised.recording import record
 from bisupervised.records import Evidence
 from bisupervised.sources import read_table, write_table
+from bisupervised.supervisor import Supervisor
 from bisupervised.table import Table
 
 NAN = float("nan")
@@ -226,3 +238,44 @@ def test_without_a_labelled_row_nothing_is_calibrated_and_an_unknown_method_is_r
 def test_what_is_fitted_reads_logits_or_features() -> None:
     """`fit_quantifier` names the table's columns by them."""
     assert {kind.needs for kind in fitted_kinds().values()} <= {Evidence.LOGITS, Evidence.FEATURES}
+
+
+# ---------------------------------------------------------------- real questions
+
+INTENTS = Path(__file__).parents[2] / "shared" / "data" / "intents" / "clinc150_full.json.gz"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not INTENTS.exists(), reason=f"there is no {INTENTS}")
+def test_a_recorded_model_of_real_questions_is_fitted_and_judged(tmp_path: Path) -> None:
+    """30 of CLINC150's intents: what the table says is what the model says, and every row is fitted on or left."""
+    pytest.importorskip("sklearn")
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    with gzip.open(INTENTS, "rt") as file:
+        data = json.load(file)
+    chosen = set(sorted({label for _, label in data["train"]})[:30])
+    train, val = ([(text, label) for text, label in data[part] if label in chosen] for part in ("train", "val"))
+    texts, labels = zip(*train, strict=True)
+    pipeline = make_pipeline(TfidfVectorizer(), TruncatedSVD(30, random_state=0), LogisticRegression(C=10.0))
+    model = SklearnModel(pipeline.fit(texts, labels), features=pipeline[:-1].transform, logits=True)
+    sure = FunctionModel(lambda xs: (["?"] * len(xs), [1.0] * len(xs)), provides=frozenset({Evidence.CONFIDENCE}))
+    questions, truth = (list(column) for column in zip(*val, strict=True))
+    with BiSupervised(Level(model, Supervisor()), Level(sure, Supervisor(GivenConfidence()))) as system:
+        table = record(system, questions, labels=truth, evidence=["logits", "features"])
+    write_table(table, tmp_path / "rows.parquet")
+    rows = read_table(tmp_path / "rows.parquet")
+    for kind in ("relative_mahalanobis", "max_logit_pnorm", "dsa"):
+        fitted = fit_quantifier(rows, kind)
+        assert fitted.auroc.value > 0.6, kind
+        fitted.save(tmp_path / f"{kind}.npz")
+        direct = quantifier_from_file(tmp_path / f"{kind}.npz")(model.predict(questions))
+        read = read_table(tmp_path / "rows.parquet", quantifiers={"local": fitted.quantifier}).local.confidences
+        np.testing.assert_allclose(read, direct, rtol=1e-6)
+        left = without_fitting_rows(rows, "local", tmp_path / f"{kind}.npz")
+        assert len(left) + fitted.rows == len(rows) == 600
+    calibrated = fit_confidence_calibration(rows, "isotonic", held_out=0.5)
+    assert calibrated.brier < calibrated.brier_before
