@@ -655,6 +655,12 @@ def test_a_quantifier_reads_logits_and_features_and_not_those_of_a_row_that_fail
     np.testing.assert_allclose(confidences, [-0.505, NAN, NAN])
 
 
+def test_a_level_that_predicted_nothing_does_not_predict_from_its_logits_when_it_is_read_back():
+    table = Table.from_columns(with_features(local_prediction=[None] * 3, label=[None] * 3))
+    assert all(is_missing(prediction) for prediction in table.local.predictions)
+    assert_same(table, Table.from_columns(table.to_columns()))
+
+
 def test_logits_alone_give_the_prediction_and_the_largest_softmax():
     named = with_features(local_confidence=None, local_prediction=None)
     named = {key: column for key, column in named.items() if column is not None}

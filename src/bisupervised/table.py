@@ -179,8 +179,9 @@ def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
         f"{name}_cost": rows.cost,
         f"{name}_error": rows.errors,
     }
-    # Two stay even if nothing is known: reading asks for a confidence, and would predict from probabilities.
-    needed = [f"{name}_confidence", *([] if rows.probabilities is None else [f"{name}_prediction"])]
+    # Two stay even if nothing is known: reading asks for a confidence, and would predict from what stands by class.
+    by_class = rows.probabilities is not None or rows.logits is not None
+    needed = [f"{name}_confidence", *([f"{name}_prediction"] if by_class else [])]
     columns = {key: column for key, column in columns.items() if key in needed or _known(column).any()}
     if not rows.asked.all():
         columns[f"{name}_asked"] = rows.asked
