@@ -169,6 +169,13 @@ def test_fitting_rows_are_refused_and_when_there_are_no_others_that_is_an_error(
     assert without_fitting_rows(new, "local", path) is new
 
 
+def test_rows_that_only_have_numbers_are_told_so(tmp_path: Path) -> None:
+    numbered = recorded(300, id=None)
+    fit_quantifier(numbered, "mdsa").save(tmp_path / "m.npz")
+    left = without_fitting_rows(numbered, "local", tmp_path / "m.npz")
+    assert left.notes[-1].endswith("(or on others of the same number and prediction: give the rows an id column)")
+
+
 def test_a_quantifier_saved_without_its_rows_has_none(tmp_path: Path) -> None:
     save_quantifier(fit_quantifier(recorded(), "mdsa").quantifier, tmp_path / "m.npz")
     assert read_fitting_rows(tmp_path / "m.npz").size == 0

@@ -209,6 +209,8 @@ def without_fitting_rows(table: Table, level: LevelName | str, path: str | os.Pa
     if found.all():
         refuse_fitting_rows(table, level, path)
     note = f"{int(found.sum())} of {len(table)} rows are left out: {os.fspath(path)} was fitted on them"
+    if table.ids.tolist() == [str(row) for row in range(len(table))]:
+        note += " (or on others of the same number and prediction: give the rows an id column)"
     left = table.take(np.flatnonzero(~found))
     return replace(left, notes=[*table.notes, note])
 
