@@ -355,6 +355,15 @@ def test_a_fitted_quantifier_whose_model_gives_no_features_is_refused(folder: Pa
         load_config(path)
 
 
+def test_a_function_that_says_what_it_gives_is_held_to_it(folder: Path) -> None:
+    fitted_file(folder)
+    path = with_quantifier(folder, '"local.npz"', 'provides = ["probabilities"]\n')
+    with pytest.raises(ConfigError, match=r"mahalanobis needs features, and the model .* gives probabilities"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="provides: there is no evidence embeddings; there is: probabilities, "):
+        load_config(with_quantifier(folder, '"local.npz"', 'provides = ["embeddings"]\n'))
+
+
 HTTP_LOCAL = 'model = "http_json"\nurl = "http://127.0.0.1:1/"'
 
 

@@ -24,6 +24,7 @@ from bisupervised.fitting import (
 )
 from bisupervised.fitting_rows import overlap
 from bisupervised.models import FunctionModel, SklearnModel
+from bisupervised.models.recorded import recorded_output
 from bisupervised.probability_calibration_file import confidence_calibration_from_file
 from bisupervised.quantifiers import (
     GivenConfidence,
@@ -86,6 +87,19 @@ def test_rows_that_went_through_a_file_are_the_rows(suffix: str, tmp_path: Path)
     back = read_table(tmp_path / f"t{suffix}")
     np.testing.assert_array_equal(hashes_of(back, "local"), hashes_of(table, "local"))
     assert len(without_fitting_rows(back, "local", tmp_path / "m.npz")) == 90
+
+
+@pytest.mark.parametrize("kind", ["dsa", "lsa"])
+def test_classes_that_a_file_made_other_numbers_of_are_the_models(kind: str, tmp_path: Path) -> None:
+    """A CSV holds 1 and gives 1.0; the model goes on predicting 1. Both mean the rows of one class."""
+    table = recorded()
+    write_table(table, tmp_path / "t.csv")
+    back = read_table(tmp_path / "t.csv")
+    assert (table.labels.dtype.kind, back.labels.dtype.kind) == ("i", "f")
+    there, here = fit_quantifier(back, kind).quantifier, fit_quantifier(table, kind).quantifier
+    output = recorded_output(recorded(50, seed=3).local)
+    np.testing.assert_array_equal(there(output), here(output))
+    assert not np.isnan(there(output)).any()
 
 
 def test_the_split_is_the_seeds_and_its_judgement_is_of_rows_that_were_not_fitted_on() -> None:

@@ -378,7 +378,12 @@ def _function(builder: _Builder, section: Mapping[str, Any], level: str) -> Mode
     if hasattr(loaded, "provides"):  # a model of any kind, built in the module
         model: Model = loaded
         return model
-    return FunctionModel(loaded, classes=section.get("classes"), name=section["function"])
+    given = section.get("provides", list(Evidence))
+    unknown = sorted(set(given) - set(Evidence))
+    if unknown:
+        raise ConfigError(f"provides: there is no evidence {', '.join(unknown)}; there is: {', '.join(Evidence)}")
+    provides = frozenset(map(Evidence, given))
+    return FunctionModel(loaded, classes=section.get("classes"), name=section["function"], provides=provides)
 
 
 def _onnx(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
@@ -476,7 +481,7 @@ def _recorded(builder: _Builder, section: Mapping[str, Any], level: str) -> Mode
 
 
 _MODELS: dict[str, tuple[Callable[[_Builder, Mapping[str, Any], str], Model], set[str]]] = {
-    "function": (_function, {"function", "classes"}),
+    "function": (_function, {"function", "classes", "provides"}),
     "onnx": (_onnx, {"path", "classes", "prepare", "output", "softmax", "renormalise", "logits", "features"}),
     "ensemble": (_ensemble, {"members"}),
     "http_json": (_http_json, {"url", "headers", "max_batch", "provides", "request", "read"}),
