@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("core", "paper_tables", "decision_log", "comparison", "gateway")
+NAMES = (
+    *("core", "paper_tables", "decision_log", "quantifiers", "which_quantifier", "comparison"),
+    *("trust", "guarantees", "drift", "gateway"),
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

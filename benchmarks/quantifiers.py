@@ -17,6 +17,7 @@ from bisupervised.probability_calibration import BetaCalibration, IsotonicCalibr
 from bisupervised.quantifiers import (
     CostClass,
     MaxLogitPNorm,
+    MaxSoftmax,
     Quantifier,
     cost_class_of,
     fitted_kinds,
@@ -24,6 +25,7 @@ from bisupervised.quantifiers import (
     quantifier_names,
 )
 from bisupervised.records import ModelOutput, take_outputs
+from bisupervised.supervisor import Supervisor
 from core import in_fresh_process, median_s, show
 
 CLASSES, WIDTH, PASSES, TOKENS = 10, 128, 20, 50
@@ -74,6 +76,35 @@ def one_row() -> None:
             print(f"{what:<66} {seconds:>13.1f} us   without the model's passes")
         else:
             show(what, f"{seconds:.1f} us", "< 100 us", seconds < 100)
+
+
+def judging_one_row() -> None:
+    """What a request waits for: the quantifier, a calibration of its confidence, the threshold and the verdict."""
+    output = take_outputs(made_output(2000, 1), np.array([7]))
+    rng = np.random.default_rng(0)
+    scores = rng.random(2000)
+    calibrations = {
+        "": None,
+        ", isotonic": IsotonicCalibration.fit(scores, rng.random(2000) < scores),
+        ", beta": BetaCalibration.fit(scores, rng.random(2000) < scores),
+        ", Venn-ABERS": VennAbers.fit(scores, rng.random(2000) < scores),
+    }
+    for quantifier in judging_by_arithmetic():
+        cost = cost_class_of(quantifier)
+        if cost not in (CostClass.C0, CostClass.C1):
+            continue
+        for name, calibration in calibrations.items():
+            if calibration is not None and quantifier.name not in ("max_softmax", "mahalanobis"):
+                continue
+            if name == ", beta" and quantifier.name != "max_softmax":
+                continue  # it calibrates confidences in [0, 1]
+            supervisor = Supervisor(quantifier, 0.5, confidence_calibration=calibration)
+            seconds = median_s(lambda supervisor=supervisor: supervisor.judge(output), runs=1000) * 1e6
+            what = f"Supervisor.judge of one row, {quantifier.name}{name} ({cost})"
+            show(what, f"{seconds:.1f} us", "< 100 us", seconds < 100)
+    supervisor = Supervisor(MaxSoftmax(), 0.5, temperature=TemperatureScaling(1.5))
+    seconds = median_s(lambda: supervisor.judge(output), runs=1000) * 1e6
+    show("Supervisor.judge of one row, max_softmax, temperature (C0)", f"{seconds:.1f} us", "< 100 us", seconds < 100)
 
 
 SURPRISE = """
@@ -132,7 +163,7 @@ def main() -> None:
     print(
         f"{platform.platform()}, {os.cpu_count()} cores; Python {platform.python_version()}, NumPy {np.__version__}\n"
     )
-    for benchmark in (one_row, surprise, calibrating):
+    for benchmark in (one_row, judging_one_row, surprise, calibrating):
         benchmark()
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bisupervised import read_table
 from bisupervised.cli import build_parser, main
+from bisupervised.quantifiers import quantifier_from_file
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def test_the_readmes_command_shows_what_the_cascade_saves(
 
 
 def test_a_log_takes_the_options_that_files_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from bisupervised import DecisionLog, read_table
+    from bisupervised import DecisionLog
 
     path = tmp_path / "log.db"
     with DecisionLog(path) as log:
@@ -199,6 +201,149 @@ def test_predict_and_record_write_the_one_table(tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["resumed"] == 2
     assert main(["evaluate", str(tmp_path / "r.jsonl"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 3
+
+
+def features_config(folder: Path) -> Path:
+    """A local model whose function gives logits and features, and a remote one that does not."""
+    name = f"cli_features_{folder.name}"
+    (folder / f"{name}.py").write_text(
+        "import numpy as np\nfrom bisupervised import ModelOutput\n"
+        "LABELS = np.array(['neg', 'pos'])\n"
+        "def local(texts):\n"
+        "    f = np.array([[float(w) for w in t.split()] for t in texts])\n"
+        "    logits = np.stack([-f[:, 0], f[:, 0]], axis=1)\n"
+        "    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)\n"
+        "    labels = LABELS[p.argmax(axis=1)]\n"
+        "    return ModelOutput(labels, probabilities=p, logits=logits, features=f, classes=LABELS)\n"
+        "def remote(texts):\n    return [[.1, .9] for t in texts]\n"
+    )
+    path = folder / "features.toml"
+    path.write_text(
+        "[[cascade]]\nname = 'demo'\nthresholds = { local = 0.8, remote = 0.8 }\n"
+        f"[cascade.local]\nmodel = 'function'\nfunction = '{name}:local'\n"
+        f"[cascade.remote]\nmodel = 'function'\nfunction = '{name}:remote'\nclasses = ['neg', 'pos']\n"
+    )
+    return path
+
+
+def recorded_with_features(folder: Path, n: int = 60) -> Path:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(n, 3))
+    points[:, 0] += np.where(np.arange(n) % 2, 1.0, -1.0)
+    rows = [f"r{row},{' '.join(map(repr, map(float, f)))},{['neg', 'pos'][row % 2]}" for row, f in enumerate(points)]
+    (folder / "inputs.csv").write_text("id,text,label\n" + "\n".join(rows) + "\n")
+    settings = ["--config", str(features_config(folder)), "--with", "logits,features"]
+    assert main(["record", str(folder / "inputs.csv"), *settings, "--out", str(folder / "rows.csv")]) == 0
+    return folder / "rows.csv"
+
+
+def test_record_keeps_logits_and_features_where_they_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = read_table(recorded_with_features(tmp_path))
+    assert (table.local.features.shape, table.local.logits.shape, table.remote.features) == ((60, 3), (60, 2), None)
+    inputs = tmp_path / "inputs.csv"
+    settings = ["--config", str(tmp_path / "features.toml"), "--out", str(tmp_path / "plain.csv")]
+    assert main(["record", str(inputs), *settings]) == 0
+    assert read_table(tmp_path / "plain.csv").local.features is None
+    capsys.readouterr()
+    assert main(["record", str(inputs), *settings, "--overwrite", "--with", "embeddings"]) == 2
+    assert "a table holds logits and features on demand, not 'embeddings'" in capsys.readouterr().err
+    plain = ["--config", str(config(tmp_path)), "--out", str(tmp_path / "c.csv"), "--with", "features"]
+    assert main(["record", str(inputs), *plain]) == 2
+    assert "the models' outputs hold no features" in capsys.readouterr().err
+
+
+def test_a_quantifier_is_fitted_judged_and_used_on_other_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, out = str(recorded_with_features(tmp_path, 200)), tmp_path / "m.npz"
+    capsys.readouterr()
+    assert main(["fit-quantifier", rows, "--kind", "mahalanobis", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "mahalanobis of the local model, fitted on 140 rows: " in printed
+    assert "AUROC on 60 rows that it was not fitted on: 0." in printed
+    assert "of the confidences in the table, on the same rows: 0." in printed
+    assert 'quantifier = "m.npz" in [cascade.local]' in printed
+    assert main(["fit-quantifier", rows, "--kind", "mahalanobis", "--out", str(out), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["rows"], figures["held_out_rows"], sum(figures["labels"].values())) == (140, 60, 140)
+    assert 0.0 <= figures["auroc"]["low"] <= figures["auroc"]["value"] <= figures["auroc"]["high"] <= 1.0
+    thresholds = ["--max-request-rate", "0.5", "--no-second-level", "--out", str(tmp_path / "t.toml"), "--json"]
+    assert main(["calibrate", rows, "--local-quantifier", str(out), *thresholds]) == 0
+    said = capsys.readouterr()
+    assert f"140 of 200 rows are left out: {out} was fitted on them" in said.err
+    assert json.loads(said.out)["evidence"]["n"] == 30, "half of the rows that are left"
+    assert json.loads(said.out)["thresholds"]["local"] < 0.0, "a Mahalanobis distance, not a probability"
+    text = (
+        (tmp_path / "features.toml").read_text().replace("[cascade.local]", "[cascade.local]\nquantifier = 'm.npz'")
+    )
+    (tmp_path / "features.toml").write_text(text)
+    settings = ["--config", str(tmp_path / "features.toml"), "--out", str(tmp_path / "again.csv")]
+    assert main(["record", str(tmp_path / "inputs.csv"), *settings]) == 0
+    recorded = read_table(tmp_path / "again.csv").local.confidences
+    np.testing.assert_array_equal(
+        read_table(rows, quantifiers={"local": quantifier_from_file(out)}).local.confidences, recorded
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--kind", "knn", "--set", "k=twenty", "--out", "m.npz"], "--set takes NAME=NUMBER, as in k=20"),
+        (["--kind", "knn", "--set", "k=5000", "--out", "m.npz"], "k is from 1 to the number of training rows"),
+        (["--kind", "mdsa", "--out", "m.json"], "is written to an .npz file, not to m.json"),
+        (["--kind", "mdsa", "--level", "remote", "--out", "m.npz"], "record it with --with features"),
+        (
+            ["--kind", "vim", "--last-layer", "no.npz", "--out", "m.npz"],
+            "no.npz is no .npz file with weights and bias",
+        ),
+        (["--kind", "mdsa", "--local-quantifier", "no.npz", "--out", "m.npz"], "there is no file no.npz"),
+    ],
+)
+def test_what_cannot_be_fitted_gets_one_line_that_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    rows = recorded_with_features(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["fit-quantifier", str(rows), *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_last_layer_comes_from_a_file(tmp_path: Path) -> None:
+    rows = recorded_with_features(tmp_path)
+    np.savez(tmp_path / "layer.npz", weights=np.eye(2, 3), bias=np.full(2, 9.0))
+    options = ["--kind", "vim", "--last-layer", str(tmp_path / "layer.npz"), "--out", str(tmp_path / "v.npz")]
+    assert main(["fit-quantifier", str(rows), *options, "--set", "dimensions=1"]) == 0
+    assert quantifier_from_file(tmp_path / "v.npz").name == "vim"
+
+
+def test_confidences_are_calibrated_and_thresholds_are_then_of_calibrated_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, out = str(recorded_with_features(tmp_path, 200)), tmp_path / "local.json"
+    capsys.readouterr()
+    assert main(["calibrate-confidence", rows, "--method", "beta", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for words in (
+        "fitted on 140 rows",
+        "on 60 rows that it was not fitted on",
+        "Brier score there: 0.",
+        "calibrate again",
+    ):
+        assert words in printed
+    assert main(["calibrate-confidence", rows, "--held-out", "0", "--out", str(tmp_path / "all.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["brier"] is None, "not known: no row is left"
+    options = ["--local-confidence-calibration", str(out), "--local-threshold", "0.5", "--json"]
+    assert main(["evaluate", rows, *options]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["n"] == 60
+    assert "140 of 200 rows are left out" in said.err
+    assert main(["calibrate-confidence", rows, "--out", str(tmp_path / "local.npz")]) == 2
+    assert "is written to a .json file" in capsys.readouterr().err
 
 
 def test_nothing_is_asked_when_the_answers_could_not_be_kept(

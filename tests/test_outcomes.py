@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bisupervised.cascade import replay
+from bisupervised.errors import TableError
 from bisupervised.fallback import Call, Default
 from bisupervised.outcomes import join_outcomes, join_rows, level_rows, outcome_of, outcomes_of, settling
 from bisupervised.quantifiers import GivenConfidence, TokenLikelihood
@@ -28,6 +30,8 @@ def with_evidence(output: ModelOutput) -> ModelOutput:
         output.predictions,
         probabilities=np.stack([rows, 1 - rows], axis=1),
         classes=np.array(["a", "b"]),
+        logits=np.stack([rows, -rows], axis=1).astype(np.float32),
+        features=np.stack([rows, rows + 1, rows + 2], axis=1),
         token_logprobs=[np.full(row, -0.5) for row in range(n)],
         confidences=output.confidences,
         latency_s=rows,
@@ -144,3 +148,23 @@ def test_settling_yields_what_is_awaited_and_returns_the_outcome_with_the_answer
     with pytest.raises(StopIteration) as stop:
         next(settling(Default(7), "x", outcome))
     assert stop.value.value[0].answer == 7
+
+
+def test_logits_and_features_are_kept_only_where_they_are_asked_for():
+    plain = level_rows(LOCAL, LOCAL.confidences, 0.0, 0.0)
+    assert (plain.logits, plain.features) == (None, None)
+    kept = level_rows(LOCAL, LOCAL.confidences, 0.0, 0.0, evidence=["logits", "features"])
+    assert kept.logits is LOCAL.logits
+    assert kept.features is LOCAL.features
+
+
+def test_features_of_different_widths_do_not_join():
+    narrow = level_rows(LOCAL, LOCAL.confidences, 0.0, 0.0, evidence=["features"])
+    wide = replace(narrow, features=np.zeros((5, 4)))
+    none = level_rows(LOCAL, LOCAL.confidences, 0.0, 0.0)
+    joined = join_rows([narrow, none, narrow])
+    np.testing.assert_array_equal(
+        joined.features, np.concatenate([LOCAL.features, np.full((5, 3), NAN), LOCAL.features])
+    )
+    with pytest.raises(TableError, match="some rows have 3 features and some 4"):
+        join_rows([narrow, wide])

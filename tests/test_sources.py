@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from bisupervised import read_table, write_table
 from bisupervised.errors import TableError
 from bisupervised.quantifiers import SoftmaxEntropy
+from bisupervised.records import LevelRows
 from bisupervised.sources import read_columns
+from bisupervised.table import Table
 
 CSV = """id,label,local_prediction,local_confidence,remote_prediction,remote_confidence,remote_error
 a,pos,pos,0.9,pos,0.8,
@@ -160,3 +163,29 @@ def test_text_with_odd_line_separators_comes_back_as_it_was(tmp_path: Path, name
             writer.writeheader()
             writer.writerows(rows)
     assert read_columns(path)["local_prediction"].tolist() == answers
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_logits_and_features_survive_a_round_trip_to_the_last_bit(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = LevelRows.empty(20)
+    features = rng.normal(size=(20, 12)).astype(np.float32)
+    features[3] = np.nan
+    logits = rng.normal(size=(20, 2)) * 1e-7
+    logits[4, 0] = -np.inf
+    local = replace(
+        rows,
+        predictions=np.array(["a", "b"] * 10, dtype=object),
+        confidences=rng.random(20),
+        asked=np.ones(20, bool),
+        features=features,
+        logits=logits,
+        classes=np.array(["a", "b"]),
+    )
+    table = Table(np.arange(20).astype(str), None, local, replace(local, logits=None, features=None))
+    write_table(table, tmp_path / f"t{suffix}")
+    back = read_table(tmp_path / f"t{suffix}")
+    np.testing.assert_array_equal(back.local.features, features.astype(np.float64))
+    np.testing.assert_array_equal(back.local.logits, logits)
+    assert back.local.classes.tolist() == ["a", "b"]
+    assert (back.remote.features, back.remote.logits) == (None, None)

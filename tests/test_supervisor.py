@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bisupervised.errors import EvidenceError, InputError, ThresholdError
-from bisupervised.probability_calibration import IsotonicCalibration, TemperatureScaling
+from bisupervised.probability_calibration import BetaCalibration, IsotonicCalibration, TemperatureScaling, VennAbers
 from bisupervised.quantifiers import (
     DeepGini,
     GivenConfidence,
@@ -45,7 +45,7 @@ def test_another_threshold_leaves_everything_else():
     moved = supervisor.with_threshold(-math.inf)
     assert moved.threshold == -math.inf
     assert supervisor.threshold == 0.5
-    for name in ("quantifier", "temperature", "isotonic", "never_trust"):
+    for name in ("quantifier", "temperature", "confidence_calibration", "never_trust"):
         assert getattr(moved, name) is getattr(supervisor, name)
     with pytest.raises(ThresholdError):
         supervisor.with_threshold(NAN)
@@ -78,23 +78,38 @@ def test_a_text_as_never_trust_would_match_its_letters_and_is_refused():
         Supervisor(never_trust="other")
 
 
-def test_temperature_is_applied_before_and_isotonic_after_the_quantifier():
+def test_temperature_is_applied_before_and_confidence_calibration_after_the_quantifier():
     output = probable([0.9, 0.1], [0.6, 0.4])
     cooled = Supervisor(temperature=TemperatureScaling(0.5)).confidences(output)
     np.testing.assert_allclose(cooled, [0.81 / 0.82, 0.36 / 0.52])
     steps = IsotonicCalibration(np.array([0.0, 0.8]), np.array([0.25, 0.75]))
-    assert Supervisor(isotonic=steps).confidences(output).tolist() == [0.75, 0.25]
-    assert Supervisor(temperature=TemperatureScaling(3.0), isotonic=steps).confidences(output).tolist() == [
+    assert Supervisor(confidence_calibration=steps).confidences(output).tolist() == [0.75, 0.25]
+    assert Supervisor(temperature=TemperatureScaling(3.0), confidence_calibration=steps).confidences(
+        output
+    ).tolist() == [
         0.25,
         0.25,
     ]
 
 
+@pytest.mark.parametrize("kind", [IsotonicCalibration, BetaCalibration, VennAbers])
+def test_any_confidence_calibration_will_do_and_leaves_no_evidence_as_it_is(kind):
+    rng = np.random.default_rng(0)
+    confidences = rng.random(200)
+    fitted = kind.fit(confidences, rng.random(200) < confidences**2)
+    supervisor = Supervisor(GivenConfidence(), 0.5, confidence_calibration=fitted)
+    output = recorded([0.2, NAN, 0.9])
+    verdicts = supervisor.judge(output)
+    np.testing.assert_array_equal(verdicts.confidences, fitted(np.array([0.2, NAN, 0.9])))
+    assert np.isnan(verdicts.confidences).tolist() == [False, True, False]
+    assert verdicts.accepted.tolist() == [False, False, True]
+
+
 @pytest.mark.parametrize("quantifier", [GivenConfidence(), TokenLikelihood(), LabelProbability({1: ["a"]})])
 def test_temperature_needs_probabilities(quantifier):
-    with pytest.raises(EvidenceError, match=r"use isotonic calibration instead"):
+    with pytest.raises(EvidenceError, match=r"give a confidence_calibration instead"):
         Supervisor(quantifier, temperature=TemperatureScaling(2.0))
-    Supervisor(quantifier, isotonic=IsotonicCalibration(np.array([0.0]), np.array([0.5])))
+    Supervisor(quantifier, confidence_calibration=IsotonicCalibration(np.array([0.0]), np.array([0.5])))
 
 
 @pytest.mark.parametrize("quantifier", [MaxSoftmax(), SoftmaxEntropy(), PredictionConfidenceScore(), DeepGini()])

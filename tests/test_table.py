@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import Any
 
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 
 from bisupervised.errors import ModelTimeout, TableError
 from bisupervised.fallback import Default
-from bisupervised.quantifiers import DeepGini, GivenConfidence, LabelProbability, SoftmaxEntropy, TokenLikelihood
+from bisupervised.quantifiers import (
+    DeepGini,
+    GivenConfidence,
+    LabelProbability,
+    Reconstruction,
+    SoftmaxEntropy,
+    TokenLikelihood,
+    quantifier_by_name,
+)
 from bisupervised.records import LevelName
 from bisupervised.table import Table, is_missing, join_tables, table_from_outcomes
 from fakes import system
@@ -563,9 +572,11 @@ def assert_same(one: Table, other: Table) -> None:
         np.testing.assert_array_equal(ours.cost, theirs.cost)
         assert ours.errors.tolist() == theirs.errors.tolist()
         np.testing.assert_array_equal(one.correct(name), other.correct(name))
-        assert (ours.probabilities is None) == (theirs.probabilities is None)
-        if ours.probabilities is not None:
-            np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
+        for matrix in ("probabilities", "logits", "features"):
+            one_matrix, other_matrix = getattr(ours, matrix), getattr(theirs, matrix)
+            assert (one_matrix is None) == (other_matrix is None)
+            if one_matrix is not None:
+                np.testing.assert_array_equal(one_matrix, other_matrix)
         for a, b in zip(ours.predictions, theirs.predictions, strict=True):
             assert a == b or (is_missing(a) and is_missing(b))
     assert set(one.extra) == set(other.extra)
@@ -594,14 +605,93 @@ def tables(draw: st.DrawFn) -> Table:
             p = np.array(column(st.floats(0, 1)))
             named |= {f"{name}_proba_ham": p, f"{name}_proba_spam": 1 - p}
         if draw(st.booleans()):
+            logits = st.floats(-50, 50) | st.sampled_from([NAN, -INF])
+            named |= {f"{name}_logit_{label}": column(logits) for label in ("ham", "spam")}
+        for place in range(draw(st.integers(0, 3))):
+            named[f"{name}_feature_{place}"] = column(st.floats(-5, 5) | st.just(NAN))
+        if draw(st.booleans()):
             named[f"{name}_correct"] = column(NUMBERS)
-    if draw(st.booleans()) or any(f"{name}_proba_ham" in named for name in LevelName):
+    if draw(st.booleans()) or any({f"{name}_proba_ham", f"{name}_logit_ham"} & named.keys() for name in LevelName):
         named["local_correct"] = named["remote_correct"] = np.ones(n)  # else no prediction may be a label: refused
     else:
         known = next((row for row, label in enumerate(named["label"]) if label is not None), 0)
         for name in LevelName:
             named[f"{name}_prediction"][known] = named["label"][known]
     return Table.from_columns(named)
+
+
+def with_features(**more: Any) -> dict[str, Any]:
+    """Three rows of two features, the second of them first, and logits of two classes."""
+    named = {"local_feature_1": [1.0, 2.0, 3.0], "local_feature_0": [0.1, 0.2, NAN]}
+    named |= {"local_logit_ham": [2.0, -1.0, 0.0], "local_logit_spam": [1.0, 3.0, -INF]}
+    return columns() | named | more
+
+
+def test_logits_and_features_are_read_by_class_and_by_number():
+    local = Table.from_columns(with_features()).local
+    np.testing.assert_array_equal(local.features, [[0.1, 1.0], [0.2, 2.0], [NAN, 3.0]])
+    assert local.logits.tolist() == [[2.0, 1.0], [-1.0, 3.0], [0.0, -INF]]
+    assert local.classes.tolist() == ["ham", "spam"]
+
+
+def test_ten_features_and_more_are_in_the_order_of_their_numbers():
+    named = columns() | {f"remote_feature_{place}": [float(place)] * 3 for place in (10, 2, 0, 1, *range(3, 10))}
+    assert Table.from_columns(named).remote.features[0].tolist() == list(map(float, range(11)))
+
+
+def test_logits_are_in_the_order_of_the_classes_of_the_probabilities():
+    named = with_features(local_proba_spam=[0.3, 0.9, 0.0], local_proba_ham=[0.7, 0.1, 1.0])
+    local = Table.from_columns(named).local
+    assert local.classes.tolist() == ["spam", "ham"]
+    assert local.logits.tolist() == [[1.0, 2.0], [3.0, -1.0], [-INF, 0.0]]
+
+
+def test_a_quantifier_reads_logits_and_features_and_not_those_of_a_row_that_failed():
+    named = with_features(local_error=[None, "timeout: 1 s", None])
+    read_by = {"local": quantifier_by_name("max_logit")}
+    np.testing.assert_array_equal(Table.from_columns(named, quantifiers=read_by).local.confidences, [2.0, NAN, 0.0])
+    read_by = {"local": Reconstruction(lambda features: features * 0.0)}
+    confidences = Table.from_columns(named, quantifiers=read_by).local.confidences
+    np.testing.assert_allclose(confidences, [-0.505, NAN, NAN])
+
+
+def test_a_level_that_predicted_nothing_does_not_predict_from_its_logits_when_it_is_read_back():
+    table = Table.from_columns(with_features(local_prediction=[None] * 3, label=[None] * 3))
+    assert all(is_missing(prediction) for prediction in table.local.predictions)
+    assert_same(table, Table.from_columns(table.to_columns()))
+
+
+def test_logits_alone_give_the_prediction_and_the_largest_softmax():
+    named = with_features(local_confidence=None, local_prediction=None)
+    named = {key: column for key, column in named.items() if column is not None}
+    local = Table.from_columns(named).local
+    assert local.predictions.tolist() == ["ham", "spam", "ham"]
+    np.testing.assert_allclose(local.confidences, [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-4)), 1.0])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"local_feature_3": [0.0] * 3}, "local_feature_2 is missing: the 3 features are numbered from 0"),
+        ({"local_feature_0": [0.0, "x", 1.0]}, "local_feature_0, row 2: 'x' is not a number"),
+        ({"local_feature_0": [0.0, INF, 1.0]}, "1 values are infinite"),
+        ({"local_logit_ham": ["a", "b", "c"]}, "local_logit_ham, row 1:"),
+        ({"local_proba_ham": [0.5] * 3, "local_proba_eggs": [0.5] * 3}, "are of different classes"),
+    ],
+)
+def test_features_and_logits_that_cannot_be_read_are_named(more, said):
+    with pytest.raises(TableError, match=re.escape(said)):
+        Table.from_columns(with_features(**more))
+
+
+def test_a_quantifier_that_reads_what_the_table_has_not_says_how_it_comes_there():
+    with pytest.raises(TableError, match="record --with features"):
+        Table.from_columns(columns(), quantifiers={"local": Reconstruction(lambda features: features)})
+
+
+def test_a_column_named_feature_and_a_word_is_somebodys_own():
+    table = read(local_feature_length=[1, 2, 3])
+    assert (table.local.features, table.extra["local_feature_length"].tolist()) == (None, [1, 2, 3])
 
 
 @given(tables())

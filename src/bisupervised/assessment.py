@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from bisupervised.calibration.calibrate import calibrate_table, rows_to_judge
+from bisupervised.calibration.calibrate import calibrate_table, rows_to_judge, split_rows
 from bisupervised.calibration.choice import Target
 from bisupervised.calibration.guarantees.groups import MIN_ROWS as MIN_GROUP
 from bisupervised.calibration.targets import RemoteEven
@@ -23,6 +23,7 @@ from bisupervised.evaluation.comparison import Progress, compare_supervisors
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
 from bisupervised.evaluation.objectives import Objective, Scored, objective_by_name
 from bisupervised.learned import LearnedSupervisors, supervisors_of
+from bisupervised.monitoring import reference_of
 from bisupervised.records import Outcomes
 from bisupervised.table import Table, table_from_outcomes
 
@@ -71,11 +72,36 @@ def calibrate(
     `options` are those of `Table.from_columns`: rename, costs, quantifiers.
     """
     table = graded_table(as_table(results, **options), _objective(objective))
-    pair = None
-    if supervisors:
-        supervisors.refuse_fitting_rows(table)
-        table, pair = supervisors.applied(table)
-    return calibrate_table(table, target or RemoteEven(), pair=pair, held_out=held_out, seed=seed)
+    supervisors = supervisors or LearnedSupervisors()
+    supervisors.refuse_fitting_rows(table)
+    read, pair = supervisors.applied(table)
+    thresholds = calibrate_table(read, target or RemoteEven(), pair=pair, held_out=held_out, seed=seed)
+    return _with_reference(thresholds, answered(table, supervisors))
+
+
+def answered(table: Table, supervisors: LearnedSupervisors) -> Table:
+    """The rows as learned supervisors read them: the remote columns are of the prediction that is answered after a
+    request, be it the local one, and of the confidence in it."""
+    if not supervisors:
+        return table
+    read, pair = supervisors.applied(graded_table(table, None))
+    if pair is None:
+        return read
+    correct = read.correct("remote")
+    if pair.local_preferred is not None:
+        correct = np.where(pair.local_preferred, read.correct("local"), correct)
+    remote = replace(read.remote, confidences=pair.confidences)
+    return replace(read, remote=remote, remote_correct=np.where(read.remote.asked, correct, np.nan))
+
+
+def _with_reference(thresholds: Thresholds, rows: Table) -> Thresholds:
+    """The thresholds with what the rows looked like under them, for `drift`: those held out, if there are any."""
+    evidence = thresholds.evidence
+    held_out = split_rows(len(rows), float(evidence["held_out"]), int(evidence["seed"])).held_out
+    if len(held_out):
+        rows = rows.take(held_out)
+    reference = reference_of(rows, thresholds.local, thresholds.remote, thresholds.abstain)
+    return replace(thresholds, reference=reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +141,7 @@ def calibrate_by_group(
             found[name] = GroupThresholds(None, f"{len(rows)} rows, fewer than the {min_rows} asked for of a group")
             continue
         try:
-            one = calibrate_table(table.take(rows), target or RemoteEven(), held_out=held_out, seed=seed)
+            one = calibrate(table.take(rows), target, held_out=held_out, seed=seed)
             evidence = {**one.evidence, "group": {column: name}}
             found[name] = GroupThresholds(replace(one, evidence=evidence))
         except InfeasibleTarget as error:

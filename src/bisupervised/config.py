@@ -53,6 +53,7 @@ from bisupervised.learned import LearnedConfidence, supervisors_of
 from bisupervised.models import (
     CircuitBreaker,
     Concurrency,
+    Ensemble,
     FunctionModel,
     HttpJsonModel,
     OnnxModel,
@@ -66,7 +67,9 @@ from bisupervised.models import (
 from bisupervised.models.extra_calls import ExtraCalls
 from bisupervised.models.port import Model
 from bisupervised.probability_calibration import TemperatureScaling
-from bisupervised.quantifiers import LabelProbability, Quantifier, quantifier_by_name
+from bisupervised.probability_calibration_file import confidence_calibration_from_file
+from bisupervised.quantifiers import LabelProbability, Quantifier, quantifier_by_name, quantifier_from_file
+from bisupervised.records import Evidence
 from bisupervised.sources import read_table
 from bisupervised.supervisor import Supervisor
 
@@ -75,6 +78,7 @@ _LEVEL_KEYS = {
     "model",
     "quantifier",
     "temperature",
+    "confidence_calibration",
     "never_trust",
     "cost_per_input",
     "labels",
@@ -84,12 +88,17 @@ _LEVEL_KEYS = {
     "max_concurrency",
     "cache",
     "inline",
+    "passes",
     "samples",
     "sample_temperature",
     "self_verification",
     "verification_prompt",
     "equivalence",
     "weighted",
+    "similarity",
+    "unlikely",
+    "scale",
+    "reconstruct",
     # read by the gateway alone: how it protects an upstream, and which text an in-process model is given
     "max_waiting",
     "breaker_failures",
@@ -115,18 +124,21 @@ class Configured:
             self.system.log.close()
 
 
-def load_config(path: str | Path) -> list[Configured]:
-    """Build every cascade of a file. Raises `ConfigError` naming every problem found."""
-    return load_file(path)[0]
+def load_config(path: str | Path, *, learned: bool = True) -> list[Configured]:
+    """Build every cascade of a file; `learned` as in `load_file`. Raises `ConfigError` naming every problem found."""
+    return load_file(path, learned=learned)[0]
 
 
-def load_file(path: str | Path, *, logs: bool = True) -> tuple[list[Configured], Mapping[str, Any]]:
+def load_file(
+    path: str | Path, *, logs: bool = True, learned: bool = True
+) -> tuple[list[Configured], Mapping[str, Any]]:
     """Every cascade of a file, and its `[gateway]` section as it stands there (empty when there is none).
 
-    `logs=False` opens none of the cascades' own decision logs. Raises `ConfigError` naming every problem found.
+    `logs=False` opens none of the cascades' own decision logs. `learned=False` leaves out the learned supervisors
+    that thresholds name, so that what is recorded is what the models and their quantifiers say. Raises `ConfigError` naming every problem found.
     """
     path = Path(path)
-    builder = _Builder(path.parent, logs=logs)
+    builder = _Builder(path.parent, logs=logs, learned=learned)
     values = _read(path, builder.problems)
     unknown = sorted(set(values) - {"cascade", "gateway"})
     if unknown:
@@ -208,6 +220,7 @@ class _Builder:
     folder: Path
     problems: list[str] = field(default_factory=list)
     logs: bool = True
+    learned: bool = True
 
     def cascade(self, section: Mapping[str, Any]) -> Configured | None:
         name = str(section.get("name", ""))
@@ -258,11 +271,11 @@ class _Builder:
             return None
         build, keys = _MODELS[kind]
         self._unknown_keys(where, section, _LEVEL_KEYS | keys)
-        model = self._try(where, lambda: self._wrapped(build(self, section, level), section))
+        model = self._try(where, lambda: self._wrapped(self._passed(build(self, section, level), section), section))
         threshold = getattr(thresholds, level, float("inf"))
         abstain = thresholds.abstain if thresholds is not None and level == "local" else -math.inf
         supervisor = self._try(where, lambda: self._supervisor(section, threshold, abstain))
-        if supervisor is not None and thresholds is not None:
+        if supervisor is not None and thresholds is not None and self.learned:
             supervisor = self._try(where, lambda: _with_learned(supervisor, thresholds, level))
         if model is None or supervisor is None:
             return None
@@ -277,6 +290,10 @@ class _Builder:
             ),
         )
         return built
+
+    def _passed(self, model: Model, section: Mapping[str, Any]) -> Model:
+        """The model asked so many times, where the section says so."""
+        return Ensemble.of_passes(model, section["passes"]) if "passes" in section else model
 
     def _wrapped(self, model: Model, section: Mapping[str, Any]) -> Model:
         """The model in its wrappers, the innermost first: one try is timed, then retried, left
@@ -296,19 +313,36 @@ class _Builder:
 
     def _supervisor(self, section: Mapping[str, Any], threshold: float, abstain: float) -> Supervisor:
         temperature = section.get("temperature")
+        calibration = section.get("confidence_calibration")
         return Supervisor(
             self._quantifier(section),
             threshold,
             temperature=None if temperature is None else TemperatureScaling(float(temperature)),
+            confidence_calibration=None
+            if calibration is None
+            else confidence_calibration_from_file(self.folder / str(calibration)),
             never_trust=frozenset(section.get("never_trust", ())),
             abstain=abstain,
         )
 
     def _quantifier(self, section: Mapping[str, Any]) -> Quantifier:
-        name = section.get("quantifier", "max_softmax")
+        """By its name, by a table `{ name = …, … }` of its name and settings, or from the file it was saved in."""
+        setting = section.get("quantifier", "max_softmax")
+        own = dict(setting) if isinstance(setting, Mapping) else {}
+        name = str(own.pop("name", "") if own else setting)
+        if not name:
+            raise ConfigError('a quantifier with settings is a table with its name: { name = "gen", gamma = 0.5 }')
+        if name.endswith(".npz"):
+            if own:
+                raise ConfigError(f"{name} was fitted and holds its settings: it takes no {', '.join(sorted(own))}")
+            return quantifier_from_file(self.folder / name)
         if name == LabelProbability.name:
-            return LabelProbability(section["labels"], normalise=bool(section.get("normalise", False)))
-        return quantifier_by_name(name, section, self.load)
+            unknown = own.keys() - {"normalise"}
+            if unknown:
+                raise ConfigError(f"{name} takes no {', '.join(sorted(unknown))}; its settings: normalise")
+            normalise = own.get("normalise", section.get("normalise", False))
+            return LabelProbability(section["labels"], normalise=bool(normalise))
+        return quantifier_by_name(name, section, self.load, own=own)
 
     def _fallback(self, section: Mapping[str, Any]) -> Fallback:
         kind = section.get("kind", "raise")
@@ -366,11 +400,17 @@ def _function(builder: _Builder, section: Mapping[str, Any], level: str) -> Mode
     if hasattr(loaded, "provides"):  # a model of any kind, built in the module
         model: Model = loaded
         return model
-    return FunctionModel(loaded, classes=section.get("classes"), name=section["function"])
+    given = section.get("provides", list(Evidence))
+    unknown = sorted(set(given) - set(Evidence))
+    if unknown:
+        raise ConfigError(f"provides: there is no evidence {', '.join(unknown)}; there is: {', '.join(Evidence)}")
+    provides = frozenset(map(Evidence, given))
+    return FunctionModel(loaded, classes=section.get("classes"), name=section["function"], provides=provides)
 
 
 def _onnx(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
-    given = {key: section[key] for key in ("classes", "output", "softmax", "renormalise") if key in section}
+    plain = ("classes", "output", "softmax", "renormalise", "logits", "features")
+    given = {key: section[key] for key in plain if key in section}
     if "prepare" in section:
         given["prepare"] = builder.load(section["prepare"])
     return OnnxModel(builder.folder / section["path"], **given)
@@ -389,14 +429,17 @@ def _openai(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
     prices = ("prompt_price", "completion_price", "cached_prompt_price")
     given = {key: section[key] for key in (*plain, *prices) if key in section}
     model_name, base_url = section["model_name"], section["base_url"]
+    quantifier = builder._quantifier(section)
     if "labels" in section:
         given["read_label"] = LabelProbability(section["labels"]).label_of
+    reads_alternatives = quantifier.needs in (Evidence.TOP_LOGPROBS, Evidence.TOKEN_ALTERNATIVES)
+    if "labels" in section or reads_alternatives or getattr(quantifier, "unlikely", None) == "entropy":
         given["top_logprobs"] = 5
     if "top_logprobs" in section:
         given["top_logprobs"] = int(section["top_logprobs"])
     if "prompt" in section:
         given["prompt"] = _Template(section["prompt"])
-    further = ExtraCalls.of(builder._quantifier(section), section)
+    further = ExtraCalls.of(quantifier, section)
     given |= {name: getattr(further, name) for name in ("samples", "self_verification", "sample_temperature")}
     given["verification_prompt"] = further.verification_prompt
     return OpenAIModel(model_name, base_url, **given)
@@ -414,7 +457,8 @@ def _api_key(builder: _Builder, section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _open_inference(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
     plain = ("version", "input", "datatype", "output", "softmax", "renormalise", "classes", "binary", "parameters")
-    given = {key: section[key] for key in (*plain, "headers", "max_batch", "cost_per_input") if key in section}
+    further = ("logits", "features", "headers", "max_batch", "cost_per_input")
+    given = {key: section[key] for key in (*plain, *further) if key in section}
     tensors = {"labels": "label_output", "confidence": "confidence_output"}
     given |= {name: section[key] for name, key in tensors.items() if key in section}
     given |= _api_key(builder, section)
@@ -437,13 +481,31 @@ class _Template:
         return self.text.replace("{input}", str(x))
 
 
+def _ensemble(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
+    members = section["members"]
+    if not isinstance(members, list) or not all(isinstance(member, Mapping) for member in members):
+        raise ConfigError("members is a list of tables, each a model with its settings: [{ model = …, … }, …]")
+    built = []
+    for number, member in enumerate(members, start=1):
+        kind = member.get("model")
+        if kind not in _MODELS:
+            raise ConfigError(f"member {number}: model is one of {', '.join(_MODELS)}, not {kind!r}")
+        build, keys = _MODELS[kind]
+        unknown = sorted(set(member) - keys - {"model"})
+        if unknown:
+            raise ConfigError(f"member {number}: unknown {', '.join(unknown)}; there are: {', '.join(sorted(keys))}")
+        built.append(build(builder, member, level))
+    return Ensemble(built)
+
+
 def _recorded(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
     return RecordedModel.from_table(read_table(builder.folder / section["path"]), level)
 
 
 _MODELS: dict[str, tuple[Callable[[_Builder, Mapping[str, Any], str], Model], set[str]]] = {
-    "function": (_function, {"function", "classes"}),
-    "onnx": (_onnx, {"path", "classes", "prepare", "output", "softmax", "renormalise"}),
+    "function": (_function, {"function", "classes", "provides"}),
+    "onnx": (_onnx, {"path", "classes", "prepare", "output", "softmax", "renormalise", "logits", "features"}),
+    "ensemble": (_ensemble, {"members"}),
     "http_json": (_http_json, {"url", "headers", "max_batch", "provides", "request", "read"}),
     "openai": (
         _openai,
@@ -469,7 +531,7 @@ _MODELS: dict[str, tuple[Callable[[_Builder, Mapping[str, Any], str], Model], se
         {
             *("base_url", "model_name", "api_key", "api_key_env", "api_key_file", "headers", "max_batch", "version"),
             *("input", "datatype", "output", "softmax", "renormalise", "classes", "binary", "parameters", "prepare"),
-            *("label_output", "confidence_output"),
+            *("label_output", "confidence_output", "logits", "features"),
         },
     ),
     "recorded": (_recorded, {"path"}),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from bisupervised.errors import TableError
 from bisupervised.fallback import Fallback, HandOver
 from bisupervised.records import (
     AnyArray,
@@ -25,6 +26,8 @@ from bisupervised.records import (
 )
 
 NAN = float("nan")
+#: A level's columns with a row of numbers for each input.
+_MATRICES = ("probabilities", "logits", "features")
 
 
 def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Outcome:
@@ -99,8 +102,18 @@ def _first(column: FloatArray | None) -> float:
     return NAN if column is None else float(column[0])
 
 
-def level_rows(output: ModelOutput, confidences: FloatArray, supervisor_s: float, cost: float) -> LevelRows:
-    """One level's columns for n inputs that were all asked. `cost` is that of an output that brings none."""
+def level_rows(
+    output: ModelOutput,
+    confidences: FloatArray,
+    supervisor_s: float,
+    cost: float,
+    *,
+    evidence: Collection[str] = (),
+) -> LevelRows:
+    """One level's columns for n inputs that were all asked. `cost` is that of an output that brings none.
+
+    `evidence` names what is kept beside probabilities and token log-probabilities: `logits`, `features`.
+    """
     n = len(output)
     predictions = output.predictions.astype(object)
     errors: AnyArray = np.full(n, None, dtype=object)
@@ -124,6 +137,8 @@ def level_rows(output: ModelOutput, confidences: FloatArray, supervisor_s: float
         probabilities=output.probabilities,
         classes=output.classes,
         token_logprobs=token_logprobs,
+        logits=output.logits if "logits" in evidence else None,
+        features=output.features if "features" in evidence else None,
     )
 
 
@@ -189,10 +204,12 @@ def _scatter(asked: LevelRows, rows: IntArray, n: int) -> LevelRows:
     full = LevelRows.empty(n)
     for name in ("predictions", "confidences", "asked", "latency_s", "supervisor_s", "cost", "errors"):
         getattr(full, name)[rows] = getattr(asked, name)
-    if asked.probabilities is not None:
-        probabilities = np.full((n, asked.probabilities.shape[1]), NAN)
-        probabilities[rows] = asked.probabilities
-        full = replace(full, probabilities=probabilities, classes=asked.classes)
+    for name in _MATRICES:
+        matrix = getattr(asked, name)
+        if matrix is not None:
+            filled = np.full((n, matrix.shape[1]), NAN, np.result_type(np.float16, matrix))
+            filled[rows] = matrix
+            full = replace(full, **{name: filled}, classes=asked.classes)
     if asked.token_logprobs is not None:
         token_logprobs: AnyArray = np.full(n, None, dtype=object)
         token_logprobs[rows] = asked.token_logprobs
@@ -230,18 +247,32 @@ def join_rows(parts: Sequence[LevelRows]) -> LevelRows:
     """One level's columns over several batches; evidence that a batch lacks is NaN (or None) there."""
     plain = ("predictions", "confidences", "asked", "latency_s", "supervisor_s", "cost", "errors")
     columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in plain}
-    with_classes = next((part for part in parts if part.probabilities is not None), None)
-    if with_classes is not None and with_classes.probabilities is not None:
-        width = with_classes.probabilities.shape[1]
-        columns["probabilities"] = np.concatenate(
-            [np.full((len(p), width), NAN) if p.probabilities is None else p.probabilities for p in parts]
-        )
-        columns["classes"] = with_classes.classes
+    for name in _MATRICES:
+        columns[name] = _join_matrices([getattr(part, name) for part in parts], [len(part) for part in parts], name)
+    columns["classes"] = next((part.classes for part in parts if part.classes is not None), None)
     if any(part.token_logprobs is not None for part in parts):
         columns["token_logprobs"] = np.concatenate(
             [np.full(len(p), None, dtype=object) if p.token_logprobs is None else p.token_logprobs for p in parts]
         )
     return LevelRows(**columns)
+
+
+def _join_matrices(matrices: Sequence[AnyArray | None], lengths: Sequence[int], name: str) -> AnyArray | None:
+    given = [matrix for matrix in matrices if matrix is not None]
+    if not given:
+        return None
+    widths = sorted({matrix.shape[1] for matrix in given if len(matrix)} or {given[0].shape[1]})
+    if len(widths) > 1:
+        raise TableError(
+            f"some rows have {widths[0]} {name} and some {widths[1]}: they are of different models, or layers"
+        )
+    dtype = np.result_type(np.float16, *given)
+    return np.concatenate(
+        [
+            np.full((n, widths[0]), NAN, dtype) if matrix is None or not n else matrix
+            for matrix, n in zip(matrices, lengths, strict=True)
+        ]
+    )
 
 
 def settling(fallback: Fallback, x: Any, outcome: Outcome) -> Generator[Any, Any, tuple[Outcome, Exception | None]]:

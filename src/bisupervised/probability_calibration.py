@@ -109,6 +109,9 @@ class IsotonicCalibration:
     starts: FloatArray  #: (steps,) rising confidences
     values: FloatArray  #: (steps,) non-decreasing estimates of P(correct), in [0, 1]
 
+    def __post_init__(self) -> None:
+        _check_steps(self.starts, self.values)
+
     def __call__(self, confidences: FloatArray) -> FloatArray:
         """(n,) -> (n,) in [0, 1]; NaN stays NaN."""
         confidences = np.asarray(confidences, dtype=np.float64)
@@ -132,6 +135,18 @@ class IsotonicCalibration:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `calibration_from_dict` reads them."""
         return {"method": "isotonic", "starts": self.starts.tolist(), "values": self.values.tolist()}
+
+
+def _check_steps(starts: FloatArray, values: FloatArray) -> None:
+    if starts.ndim != 1 or starts.shape != values.shape or not len(starts):
+        raise EvidenceError(f"there is one value for each start, not {starts.shape} and {values.shape}")
+    # An infinite confidence can be a start; NaN fails each comparison.
+    rising = bool((starts[1:] > starts[:-1]).all()) and not np.isnan(starts).any()
+    slack = 1e-9  # of rounding
+    if not (
+        rising and (values[1:] >= values[:-1] - slack).all() and -slack <= values[0] and values[-1] <= 1.0 + slack
+    ):
+        raise EvidenceError("the starts rise, and the values do not fall and lie in [0, 1]")
 
 
 def _pool_adjacent_violators(means: FloatArray, weights: FloatArray) -> tuple[list[int], FloatArray]:
@@ -250,6 +265,12 @@ class VennAbers:
     starts: FloatArray  #: (k,) rising distinct confidences of the calibration rows
     lower: FloatArray  #: (k,) p0 from that confidence on up to the next; below the first it is 0
     upper: FloatArray  #: (k,) p1 up to that confidence from the one before; above the last it is 1
+
+    def __post_init__(self) -> None:
+        _check_steps(self.starts, self.lower)
+        _check_steps(self.starts, self.upper)
+        if (self.lower > self.upper + 1e-9).any():
+            raise EvidenceError("the lower estimates lie at or below the upper ones")
 
     def __call__(self, confidences: FloatArray) -> FloatArray:
         """(n,) -> (n,) in [0, 1]; NaN stays NaN."""

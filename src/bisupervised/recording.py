@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +17,9 @@ from bisupervised.portal import Portal
 from bisupervised.records import AnyArray, LevelRows
 from bisupervised.table import Table
 
+#: What a table holds only where it was asked for: a column for each class, or feature.
+RECORDED_EVIDENCE = ("logits", "features")
+
 
 def record(
     system: BiSupervised,
@@ -27,10 +30,13 @@ def record(
     batch_size: int = 256,
     max_concurrency: int = 16,
     on_done: Callable[[int], None] | None = None,
+    evidence: Collection[str] = (),
 ) -> Table:
     """The table of both models on all n inputs; `on_done(k)` is told of every k more inputs. Blocks.
 
-    Thresholds play no part: the remote model is asked about every input, and each call is paid for.
+    Thresholds play no part: the remote model is asked about every input, and each call is paid for. `evidence` asks
+    for what is too large to be kept by default, where the models give it: `logits`, `features`. A quantifier can be
+    fitted on a table that has them.
     """
     parts = list(
         record_in_parts(
@@ -41,6 +47,7 @@ def record(
             batch_size=batch_size,
             max_concurrency=max_concurrency,
             on_done=on_done,
+            evidence=evidence,
         )
     )
     return join_recorded(parts)
@@ -55,8 +62,10 @@ def record_in_parts(
     batch_size: int = 256,
     max_concurrency: int = 16,
     on_done: Callable[[int], None] | None = None,
+    evidence: Collection[str] = (),
 ) -> Iterator[Table]:
     """`record`, one table for each batch as it is done: what is paid for can be kept at once."""
+    _check_evidence(system, evidence)
     if len(inputs) == 0:
         raise InputError("there are no inputs to record")
     ids = [str(row) for row in range(len(inputs))] if ids is None else [str(id_) for id_ in ids]
@@ -66,28 +75,52 @@ def record_in_parts(
     try:
         for start in range(0, len(inputs), batch_size):
             rows = slice(start, start + batch_size)
-            local, remote = portal.run(_both(system, inputs[rows], max_concurrency))
+            local, remote = portal.run(_both(system, inputs[rows], max_concurrency, evidence))
             part = None if labels is None else _objects(labels[rows])
             yield Table(np.array(ids[rows]), part, local, remote)
+            _check_kept(evidence, local, remote)
             if on_done is not None:
                 on_done(len(local))
     finally:
         portal.close()
 
 
-async def _both(system: BiSupervised, inputs: Sequence[Any], max_concurrency: int) -> tuple[LevelRows, LevelRows]:
-    local = _level(system.local, inputs, max_concurrency, system.costs[0])
-    remote = _level(system.remote, inputs, max_concurrency, system.costs[1])
+def _check_evidence(system: BiSupervised, evidence: Collection[str]) -> None:
+    """Before anything is paid for: each is one that a table holds, and that a model gives."""
+    given = system.local.model.provides | system.remote.model.provides
+    for name in evidence:
+        if name not in RECORDED_EVIDENCE:
+            raise InputError(f"a table holds {' and '.join(RECORDED_EVIDENCE)} on demand, not {name!r}")
+        if name not in given:
+            raise InputError(f"no model of the two gives {name}; they give {', '.join(sorted(given)) or 'nothing'}")
+
+
+def _check_kept(evidence: Collection[str], *levels: LevelRows) -> None:
+    """A function may promise any evidence: what its outputs really hold is seen with the first batch."""
+    absent = [name for name in evidence if all(getattr(rows, name) is None for rows in levels)]
+    if absent:
+        raise InputError(
+            f"the models' outputs hold no {' and no '.join(absent)}: a function gives a ModelOutput with them"
+        )
+
+
+async def _both(
+    system: BiSupervised, inputs: Sequence[Any], max_concurrency: int, evidence: Collection[str]
+) -> tuple[LevelRows, LevelRows]:
+    local = _level(system.local, inputs, max_concurrency, system.costs[0], evidence)
+    remote = _level(system.remote, inputs, max_concurrency, system.costs[1], evidence)
     both = await asyncio.gather(local, remote)
     return both[0], both[1]
 
 
-async def _level(level: Level, inputs: Sequence[Any], max_concurrency: int, cost: float) -> LevelRows:
+async def _level(
+    level: Level, inputs: Sequence[Any], max_concurrency: int, cost: float, evidence: Collection[str]
+) -> LevelRows:
     bound = 1 if level.model.max_batch is None else max_concurrency
     output = await BoundedCalls(level.model, max_concurrency=bound, inline=level.inline)(inputs)
     start = perf_counter()
     confidences = level.supervisor.confidences(output)
-    return level_rows(output, confidences, (perf_counter() - start) / len(inputs), cost)
+    return level_rows(output, confidences, (perf_counter() - start) / len(inputs), cost, evidence=evidence)
 
 
 def join_recorded(parts: Sequence[Table]) -> Table:

@@ -334,6 +334,8 @@ class LevelRows:
     probabilities: FloatArray | None = None  #: (n, classes)
     classes: AnyArray | None = None  #: (classes,)
     token_logprobs: AnyArray | None = None  #: (n,) objects: None or an array (tokens,)
+    logits: AnyArray | None = None  #: (n, classes) NaN: none. Large, and kept only where somebody asked for them
+    features: AnyArray | None = None  #: (n, d) the same
 
     def __len__(self) -> int:
         return len(self.confidences)

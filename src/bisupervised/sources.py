@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,18 +193,41 @@ def write_table(table: Table, path: str | Path) -> None:
     elif path.suffix in (".jsonl", ".ndjson"):
         names = list(columns)
         with draft.open("w", encoding="utf-8") as file:
-            for cells in zip(*columns.values(), strict=True):
-                record = {name: _plain(cell) for name, cell in zip(names, cells, strict=True)}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            for part in _parts(columns):
+                for cells in zip(*map(_plain_cells, part), strict=True):
+                    file.write(json.dumps(dict(zip(names, cells, strict=True)), ensure_ascii=False) + "\n")
     elif path.suffix == ".csv":
         with draft.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
-            for cells in zip(*columns.values(), strict=True):
-                writer.writerow([_cell(cell) for cell in cells])
+            for part in _parts(columns):
+                writer.writerows(zip(*map(_cells, part), strict=True))
     else:
         raise TableError(f"{path}: tables are written as .csv, .jsonl or .parquet")
     draft.replace(path)
+
+
+#: Rows that are made into text at a time.
+_ROWS_AT_ONCE = 1000
+
+
+def _parts(columns: Mapping[str, AnyArray]) -> Iterator[list[AnyArray]]:
+    n = max(map(len, columns.values()))
+    for start in range(0, n, _ROWS_AT_ONCE):
+        yield [column[start : start + _ROWS_AT_ONCE] for column in columns.values()]
+
+
+def _cells(column: AnyArray) -> list[str]:
+    if column.dtype.kind == "f":  # a table with features has thousands of these: the short way
+        return ["" if value != value else repr(value) for value in column.astype(np.float64).tolist()]
+    return [_cell(cell) for cell in column]
+
+
+def _plain_cells(column: AnyArray) -> list[Any]:
+    if column.dtype.kind == "f" and np.isfinite(column).all():
+        plain: list[Any] = column.astype(np.float64).tolist()
+        return plain
+    return [_plain(cell) for cell in column]
 
 
 def _write_parquet(columns: Mapping[str, AnyArray], path: Path) -> None:
@@ -215,6 +238,10 @@ def _write_parquet(columns: Mapping[str, AnyArray], path: Path) -> None:
         raise MissingExtra("pyarrow", "parquet") from error
     arrays = {}
     for name, column in columns.items():
+        if column.dtype.kind == "f":  # NaN: null. Features are many: no cell of theirs is looked at by itself
+            precise = column if column.dtype == np.float32 else column.astype(np.float64)
+            arrays[name] = pyarrow.array(precise, from_pandas=True)
+            continue
         cells = [_plain(cell) for cell in column]
         kinds = {type(cell) for cell in cells if cell is not None}
         if len(kinds) > 1 and not kinds <= {int, float}:  # Parquet columns have one type: mixed ones as text

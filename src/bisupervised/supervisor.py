@@ -11,7 +11,7 @@ import numpy as np
 
 from bisupervised.decision import accept, check_threshold, first_level
 from bisupervised.errors import EvidenceError, InputError
-from bisupervised.probability_calibration import IsotonicCalibration, TemperatureScaling
+from bisupervised.probability_calibration import ConfidenceCalibration, TemperatureScaling
 from bisupervised.quantifiers import MaxSoftmax, Quantifier
 from bisupervised.quantifiers.port import probabilities_of
 from bisupervised.records import (
@@ -35,6 +35,8 @@ class Supervisor:
 
     `threshold` is compared with the (calibrated) confidence by the one acceptance rule; the default trusts
     nothing, so a system that was never calibrated asks the remote model and rejects rather than guess.
+    `temperature` makes the class probabilities match frequencies before the quantifier reads them,
+    `confidence_calibration` (isotonic, beta, Venn-ABERS) the confidences after it.
     `abstain` is a second threshold, for the 1st level: below it an input is rejected at once, without asking the
     remote model (see `bisupervised.decision`). `pair`, for the 2nd level, is a supervisor that reads both levels: its
     confidences take the place of this one's, and it may prefer the local prediction.
@@ -46,7 +48,7 @@ class Supervisor:
     quantifier: Quantifier = field(default_factory=MaxSoftmax)
     threshold: float = np.inf
     temperature: TemperatureScaling | None = None
-    isotonic: IsotonicCalibration | None = None
+    confidence_calibration: ConfidenceCalibration | None = None
     never_trust: Collection[Any] = ()
     abstain: float = -math.inf
     pair: Pair | None = None
@@ -57,8 +59,8 @@ class Supervisor:
         if self.temperature is not None and self.quantifier.needs is not Evidence.PROBABILITIES:
             reads = "nothing" if self.quantifier.needs is None else self.quantifier.needs.value
             raise EvidenceError(
-                f"temperature scaling works on class probabilities, and {self.quantifier.name} reads {reads}; use "
-                f"isotonic calibration instead"
+                f"temperature scaling works on class probabilities, and {self.quantifier.name} reads {reads}; give "
+                f"a confidence_calibration instead"
             )
         if isinstance(self.never_trust, str):
             raise InputError(f"never_trust is a collection of predictions: never_trust=[{self.never_trust!r}]")
@@ -94,7 +96,7 @@ class Supervisor:
                 f"{self.quantifier.name} gave confidences of the shape {confidences.shape} for {len(output)} "
                 f"predictions; there must be one for each"
             )
-        return confidences if self.isotonic is None else self.isotonic(confidences)
+        return confidences if self.confidence_calibration is None else self.confidence_calibration(confidences)
 
     def judge(self, output: ModelOutput, deferred: Deferred | None = None) -> Verdicts:
         """One verdict for each of the n predictions.

@@ -5,7 +5,9 @@ Columns: `id`, `label`, and for each level, with the prefix `local_` or `remote_
     prediction      the model's prediction
     confidence      any real number, higher = more trusted; or instead of it
     proba_<class>   class probabilities, or
-    token_logprobs  the answer's token log-probabilities, a JSON list
+    token_logprobs  the answer's token log-probabilities, a JSON list, or
+    logit_<class>   logits, or
+    feature_<i>     an inner layer's activations, numbered from 0
     correct         1, 0 or a grade in [0, 1], in place of label and predictions
     latency_s       seconds;  supervisor_s  seconds
     cost            currency units
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from bisupervised.errors import TableError
-from bisupervised.quantifiers import MaxSoftmax, Quantifier, TokenLikelihood
+from bisupervised.quantifiers import MaxLogitPNorm, MaxSoftmax, Quantifier, TokenLikelihood
 from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelName, LevelRows, ModelOutput
 
 LEVEL_COLUMNS = (
@@ -177,8 +179,9 @@ def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
         f"{name}_cost": rows.cost,
         f"{name}_error": rows.errors,
     }
-    # Two stay even if nothing is known: reading asks for a confidence, and would predict from probabilities.
-    needed = [f"{name}_confidence", *([] if rows.probabilities is None else [f"{name}_prediction"])]
+    # Two stay even if nothing is known: reading asks for a confidence, and would predict from what stands by class.
+    by_class = rows.probabilities is not None or rows.logits is not None
+    needed = [f"{name}_confidence", *([f"{name}_prediction"] if by_class else [])]
     columns = {key: column for key, column in columns.items() if key in needed or _known(column).any()}
     if not rows.asked.all():
         columns[f"{name}_asked"] = rows.asked
@@ -188,6 +191,12 @@ def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
             columns[f"{name}_proba_{label}"] = column
     if rows.token_logprobs is not None:
         columns[f"{name}_token_logprobs"] = rows.token_logprobs
+    if rows.logits is not None:
+        classes = range(rows.logits.shape[1]) if rows.classes is None else rows.classes
+        for column, label in zip(rows.logits.T, classes, strict=True):
+            columns[f"{name}_logit_{label}"] = column
+    if rows.features is not None:
+        columns |= {f"{name}_feature_{place}": column for place, column in enumerate(rows.features.T)}
     return columns
 
 
@@ -235,7 +244,41 @@ def _column_array(name: str, column: Any) -> AnyArray:
 def _is_table_column(name: str) -> bool:
     level, _, column = name.partition("_")
     return name in ("id", "label") or (
-        level in ("local", "remote") and (column in LEVEL_COLUMNS or column.startswith("proba_"))
+        level in ("local", "remote")
+        and (
+            column in LEVEL_COLUMNS
+            or column.startswith(("proba_", "logit_"))
+            or (column.startswith("feature_") and column.removeprefix("feature_").isdecimal())
+        )
+    )
+
+
+def _default_quantifier(rows: LevelRows) -> Quantifier:
+    if rows.probabilities is not None:
+        return MaxSoftmax()
+    return TokenLikelihood("min") if rows.token_logprobs is not None else MaxLogitPNorm("max_softmax")
+
+
+def _evidence_of(rows: LevelRows, confidences: FloatArray | None, readable: BoolArray) -> ModelOutput:
+    """What a quantifier may read of a level's rows; of those that are not readable nothing, whatever stands there."""
+
+    def known(matrix: AnyArray | None) -> AnyArray | None:
+        return None if matrix is None else np.where(readable[:, np.newaxis], matrix, np.nan)
+
+    tokens = None
+    if rows.token_logprobs is not None:
+        tokens = [
+            row if read and row is not None else np.empty(0)
+            for row, read in zip(rows.token_logprobs, readable, strict=True)
+        ]
+    return ModelOutput(
+        rows.predictions,
+        probabilities=known(rows.probabilities),
+        classes=rows.classes,
+        token_logprobs=tokens,
+        logits=known(rows.logits),
+        features=known(rows.features),
+        confidences=confidences,
     )
 
 
@@ -307,11 +350,13 @@ class _Reader:
         errors, asked = self._errors(name), self._asked(name)
         probabilities, classes = self._probabilities(name)
         tokens = self._token_logprobs(name)
+        logits, classes = self._logits(name, probabilities, classes)
         predictions = self.columns.get(f"{name}_prediction")
-        if predictions is None and probabilities is not None and classes is not None:
-            best = np.where(np.isnan(probabilities), -np.inf, probabilities).argmax(axis=1)
+        by_class = logits if probabilities is None else probabilities
+        if predictions is None and by_class is not None and classes is not None:
+            best = np.where(np.isnan(by_class), -np.inf, by_class).argmax(axis=1)
             predictions = classes[best]
-            predictions[np.isnan(probabilities).all(axis=1) | _known(errors) | ~asked] = None
+            predictions[np.isnan(by_class).all(axis=1) | _known(errors) | ~asked] = None
         if predictions is None:
             predictions = np.full(self.n, None, dtype=object)
         rows = LevelRows(
@@ -325,6 +370,8 @@ class _Reader:
             probabilities=probabilities,
             classes=classes,
             token_logprobs=tokens,
+            logits=logits,
+            features=self._features(name),
         )
         return self._with_confidence(name, rows)
 
@@ -333,30 +380,17 @@ class _Reader:
         quantifier = self.quantifiers.get(name)
         failed = _known(rows.errors)
         if confidences is None or quantifier is not None:
-            readable = ~failed & rows.asked  # the evidence of other rows is not read, whatever stands there
-            output = ModelOutput(
-                rows.predictions,
-                probabilities=None
-                if rows.probabilities is None
-                else np.where(readable[:, np.newaxis], rows.probabilities, np.nan),
-                classes=rows.classes,
-                token_logprobs=None
-                if rows.token_logprobs is None
-                else [
-                    row if read and row is not None else np.empty(0)
-                    for row, read in zip(rows.token_logprobs, readable, strict=True)
-                ],
-                confidences=confidences,
-            )
-            quantifier = quantifier or (MaxSoftmax() if rows.probabilities is not None else TokenLikelihood("min"))
+            output = _evidence_of(rows, confidences, readable=~failed & rows.asked)
+            quantifier = quantifier or _default_quantifier(rows)
+            evidence = ("confidence", "proba_", "token_logprobs", "logit_", "feature_")
             unread = any(
-                problem.startswith((f"{name}_confidence", f"{name}_proba_", f"{name}_token_logprobs"))
-                for problem in self.problems
+                problem.startswith(tuple(f"{name}_{column}" for column in evidence)) for problem in self.problems
             )
             if unread:  # there are such columns, and what is wrong with them is said already
                 return None
-            if confidences is None and rows.probabilities is None and rows.token_logprobs is None:
-                given = ", ".join(self.columns)
+            held = (confidences, rows.probabilities, rows.token_logprobs, rows.logits)
+            if all(column is None for column in (*held, self.quantifiers.get(name) and rows.features)):
+                given = ", ".join(key for key in self.columns if "_feature_" not in key)
                 self.problems.append(
                     f"no {name}_confidence (nor {name}_proba_<class>, nor {name}_token_logprobs); map it with "
                     f"--columns {name}_confidence=YOUR_COLUMN. The columns are: {given}"
@@ -365,7 +399,9 @@ class _Reader:
             try:
                 confidences = quantifier(output)
             except ValueError as error:
-                self.problems.append(f"{name}: {error}")
+                lacks = quantifier.needs in ("logits", "features") and getattr(rows, quantifier.needs) is None
+                hint = f" (`bisupervised record --with {quantifier.needs}` writes them)" if lacks else ""
+                self.problems.append(f"{name}: {error}{hint}")
                 return None
         confidences = np.where(failed | ~rows.asked, np.nan, confidences)
         if failed.any():
@@ -385,6 +421,38 @@ class _Reader:
             return None, None
         matrix = np.stack([self._column(column) for column in names], axis=1)
         return matrix, np.array([column.removeprefix(prefix) for column in names], dtype=object)
+
+    def _logits(
+        self, name: LevelName, probabilities: FloatArray | None, classes: AnyArray | None
+    ) -> tuple[FloatArray | None, AnyArray | None]:
+        """The logits, and the classes of their columns: those of the probabilities where there are some."""
+        prefix = f"{name}_logit_"
+        given = [column.removeprefix(prefix) for column in self.columns if column.startswith(prefix)]
+        if not given:
+            return None, classes
+        if probabilities is not None and classes is not None and set(classes.tolist()) != set(given):
+            self.problems.append(
+                f"{name}_logit_<class> and {name}_proba_<class> are of different classes: {', '.join(given)}, and "
+                f"{', '.join(classes)}"
+            )
+            return None, classes
+        labels = np.array(given, dtype=object) if probabilities is None or classes is None else classes
+        matrix = np.stack([self._column(f"{prefix}{label}", infinite=True) for label in labels], axis=1)
+        return matrix, labels
+
+    def _features(self, name: LevelName) -> FloatArray | None:
+        prefix = f"{name}_feature_"
+        columns = [column for column in self.columns if column.startswith(prefix) and _is_table_column(column)]
+        if not columns:
+            return None
+        place = {int(column.removeprefix(prefix)): column for column in columns}
+        if sorted(place) != list(range(len(columns))):
+            absent = next(number for number in range(len(columns) + 1) if number not in place)
+            self.problems.append(
+                f"{name}_feature_{absent} is missing: the {len(columns)} features are numbered from 0 without gaps"
+            )
+            return None
+        return np.stack([self._column(place[number]) for number in range(len(columns))], axis=1)
 
     def _token_logprobs(self, name: LevelName) -> AnyArray | None:
         import json
@@ -436,8 +504,8 @@ class _Reader:
         known = np.where(asked & np.isnan(column), constant, column)
         return np.where(~asked & np.isnan(known), 0.0, known)  # what was not asked cost nothing
 
-    def _column(self, name: str, *, low: float = -math.inf) -> FloatArray:
-        column = self._numbers(name, low=low)
+    def _column(self, name: str, *, low: float = -math.inf, infinite: bool = False) -> FloatArray:
+        column = self._numbers(name, low=low, infinite=infinite)
         return np.full(self.n, np.nan) if column is None else column
 
     def _numbers(

@@ -50,6 +50,9 @@ def running(running_upstream: FaultyUpstream, tmp_path_factory: pytest.TempPathF
         cascade(local("p_true"), remote, "p-true-prefix", streaming="prefix", prefix_tokens=1),
         cascade(local("constant"), truthful, "above", thresholds=(2.0, 0.9)),
         cascade(local("label_probability", labels={"yes": ["yes"], "no": ["no"]}), remote, "labels"),
+        cascade(local("token_entropy_mean"), remote, "token-entropy", thresholds=(-0.3, 0.5)),
+        cascade(local("cocoa", samples=2, unlikely="entropy"), remote, "cocoa", thresholds=(-1.0, 0.5)),
+        cascade(local("verbalised_confidence"), remote, "verbalised", thresholds=(0.8, 0.5)),
     ]
     with gateway(tmp_path_factory.mktemp("gateway"), *cascades) as one:
         yield one
@@ -248,3 +251,40 @@ def test_the_likelihood_of_a_label_decides(running: InThread, upstream: FaultyUp
     assert (route(reply), reply.headers["x-bisupervised-deferred-because"]) == ("remote", "failed")
     assert running.row(reply)["local_error"].startswith("unreadable")
     assert all(body["top_logprobs"] == 5 for body in upstream.state().bodies() if body["model"] == "small")
+
+
+# ---------------------------------------------------------------- the alternatives at each token, and the text
+
+
+@streamed
+def test_the_entropy_at_each_token_decides(running: InThread, upstream: FaultyUpstream, stream: bool) -> None:
+    said(upstream, "yes it is", logprob=-0.01)
+    reply = ask(running, "token-entropy", stream=stream)
+    assert (route(reply), -0.3 < known(reply)[0] < 0.0) == ("local", True)
+    said(upstream, "yes it is", logprob=-1.0)
+    assert route(ask(running, "token-entropy", stream=stream)) == "remote"
+    assert all(body["top_logprobs"] == 5 for body in upstream.state().bodies() if body["model"] == "small")
+
+
+def test_samples_and_the_entropy_of_the_answer_are_asked_for_together(
+    running: InThread, upstream: FaultyUpstream
+) -> None:
+    said(upstream, "yes", "yes", "yes", logprob=-1.0)
+    assert known(ask(running, "cocoa"))[0] == 0.0, "every sample repeats the answer"
+    assert upstream.state().bodies()[0]["top_logprobs"] == 5
+    said(upstream, "yes", "no", "never", logprob=-1.0)
+    assert known(ask(running, "cocoa"))[0] < 0.0
+
+
+@streamed
+def test_a_confidence_in_words_is_read_once_the_answer_is_whole(
+    running: InThread, upstream: FaultyUpstream, stream: bool
+) -> None:
+    said(upstream, "Rome. Confidence: 90%")
+    reply = ask(running, "verbalised", stream=stream)
+    assert (route(reply), known(reply)[0]) == ("local", 0.9)
+    said(upstream, "Rome. Confidence: 40%")
+    assert route(ask(running, "verbalised", stream=stream)) == "remote"
+    said(upstream, "Rome, I think")
+    reply = ask(running, "verbalised", stream=stream)
+    assert (route(reply), reply.headers["x-bisupervised-deferred-because"]) == ("remote", "no_evidence")

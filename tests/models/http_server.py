@@ -96,9 +96,14 @@ def completion(behaviour: str, chat: bool, body: dict) -> dict:
 
 def predictions(behaviour: str, body: dict) -> object:
     inputs = body["inputs"]
-    if behaviour == "probabilities":
+    if behaviour in ("probabilities", "evidence"):
         p = [confidence_of(x) if label_of(x) == "positive" else 1 - confidence_of(x) for x in inputs]
-        return {"probabilities": [[1 - each, each] for each in p], "classes": ["negative", "positive"]}
+        reply = {"probabilities": [[1 - each, each] for each in p], "classes": ["negative", "positive"]}
+        if behaviour == "evidence":
+            reply["logits"] = [[0.0, each] for each in p]
+            reply["features"] = [[len(x), each, 1.5] for x, each in zip(inputs, p, strict=True)]
+            reply["sampled_probabilities"] = [[[1 - each, each], [0.5, 0.5]] for each in p]
+        return reply
     if behaviour == "noconfidence":
         return {"predictions": [label_of(x) for x in inputs]}
     if behaviour == "short":

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from bisupervised.errors import InputError, ModelUnreachable
 from bisupervised.models import FunctionModel, HttpJsonModel, OpenAIModel, RecordingCache, Retry
+from bisupervised.models.outputs import EVIDENCE_COLUMNS
 from bisupervised.models.recording_file import decoded, encoded
 from bisupervised.records import Failure, ModelOutput
 from models.asking import ask, counted
+from quantifiers.evidence import output_of
 
 LATER = pytest.mark.parametrize("later", [False, True], ids=["plain", "async"])
 
@@ -203,3 +205,29 @@ def test_a_kept_row_is_the_row(prediction: Any, tokens: Any, top: Any, row: Any,
     np.testing.assert_array_equal(back.token_logprobs[0], output.token_logprobs[0])
     np.testing.assert_array_equal([back.confidences, back.cost], [output.confidences, output.cost])
     assert (back.top_logprobs, back.latency_s) == ([top], None)
+
+
+@pytest.mark.parametrize("certainty", [0.7, float("nan")])
+def test_every_kind_of_evidence_is_kept(certainty: float) -> None:
+    output = output_of([certainty])
+    back = decoded(encoded(output))
+    for column in (*EVIDENCE_COLUMNS.values(), "classes", "sample_logprobs", "sample_lengths"):
+        kept, given_ = getattr(back, column), getattr(output, column)
+        assert (kept is None) == (given_ is None), column
+        if given_ is None:
+            continue
+        for one, other in zip(kept, given_, strict=True):
+            if isinstance(other, np.ndarray) and not other.size:  # JSON knows no width of nothing
+                assert np.asarray(one).size == 0
+                continue
+            same = np.testing.assert_array_equal if isinstance(other, np.ndarray) else _assert_equal
+            same(one, other)
+
+
+def _assert_equal(one: Any, other: Any) -> None:
+    assert one == other or one != one or tuple(one) == tuple(other)
+
+
+def test_an_answer_without_alternatives_is_kept_as_one() -> None:
+    output = ModelOutput(np.array(["a"]), token_alternatives=[np.empty((0, 0))])
+    assert decoded(encoded(output)).token_alternatives[0].shape == (0, 0)

@@ -13,6 +13,7 @@ import pytest
 
 from bisupervised.models import (
     Concurrency,
+    Ensemble,
     FunctionModel,
     HttpJsonModel,
     Model,
@@ -76,6 +77,34 @@ def onnx_model(make: Any) -> tuple[Model, list[Any]]:
     return OnnxModel(make.linear_onnx, ["a", "b", "c"]), POINTS
 
 
+def sklearn_evidence_model(make: Any) -> tuple[Model, list[Any]]:
+    from sklearn.linear_model import LogisticRegression
+
+    estimator = LogisticRegression().fit(POINTS, ["x", "y", "x", "y", "z"])
+    return SklearnModel(estimator, features="input", logits=True), POINTS
+
+
+def onnx_evidence_model(make: Any) -> tuple[Model, list[Any]]:
+    return OnnxModel(make.linear_onnx, ["a", "b", "c"], logits="logits", features="logits"), POINTS
+
+
+def ensemble_model(make: Any) -> tuple[Model, list[Any]]:
+    one, _ = onnx_model(make)
+    other = FunctionModel(lambda points: [[0.5, 0.25, 0.25]] * len(points), ["a", "b", "c"], provides=PROBABILITIES)
+    return Ensemble([one, other]), POINTS
+
+
+def async_ensemble_model(make: Any) -> tuple[Model, list[Any]]:
+    one, _ = http_probabilities_model(make)
+    other = FunctionModel(lambda xs: [[0.5, 0.5]] * len(xs), ["negative", "positive"], provides=PROBABILITIES)
+    return Ensemble([one, other, one]), TEXTS
+
+
+def http_evidence_model(make: Any) -> tuple[Model, list[Any]]:
+    provides = {Evidence.PROBABILITIES, Evidence.LOGITS, Evidence.FEATURES, Evidence.SAMPLED_PROBABILITIES}
+    return HttpJsonModel(make.server.url("evidence"), provides=provides, max_batch=None), TEXTS
+
+
 def http_model(make: Any) -> tuple[Model, list[Any]]:
     return HttpJsonModel(make.server.url("ok"), max_batch=3), TEXTS
 
@@ -112,7 +141,12 @@ MODELS: dict[str, Callable[[Any], tuple[Model, list[Any]]]] = {
     "recorded, remote": lambda make: recorded_model(Make(make.server, make.linear_onnx, LevelName.REMOTE)),
     "sklearn": sklearn_model,
     "onnx": onnx_model,
+    "sklearn, features and logits": sklearn_evidence_model,
+    "onnx, features and logits": onnx_evidence_model,
+    "ensemble": ensemble_model,
+    "ensemble, async": async_ensemble_model,
     "http_json": http_model,
+    "http_json, all evidence": http_evidence_model,
     "http_json, probabilities": http_probabilities_model,
     "openai, chat": chat_model,
     "openai, completions": completions_model,
@@ -133,7 +167,7 @@ WRAPPERS: dict[str, Callable[[Model, Any], Model]] = {
     "all, the other way": lambda model, tmp: quick_retry(Concurrency(RecordingCache(model, tmp / "c.sqlite"), 2)),
 }
 ASYNC = ["function, async", "http_json", "http_json, probabilities", "openai, chat", "openai, completions"]
-ASYNC += ["openai, further calls"]
+ASYNC += ["openai, further calls", "http_json, all evidence", "ensemble, async"]
 CASES = [(model, wrapper) for model in MODELS for wrapper in WRAPPERS]
 CASES += [(model, "timeout") for model in ASYNC]
 WRAPPERS["timeout"] = lambda model, tmp: Timeout(Retry(Timeout(model, 20)), 20)
@@ -151,7 +185,7 @@ def assert_same(one: ModelOutput, other: ModelOutput, *, but: tuple[str, ...] = 
         a, b = getattr(one, name), getattr(other, name)
         if isinstance(a, np.ndarray) and a.dtype.kind == "f":
             np.testing.assert_allclose(a, b, rtol=1e-6, err_msg=name)
-        elif name in ("token_logprobs", "sample_logprobs", "sample_lengths") and a is not None:
+        elif name in ("token_logprobs", "token_alternatives", "sample_logprobs", "sample_lengths") and a is not None:
             for row, other_row in zip(a, b, strict=True):
                 np.testing.assert_allclose(row, other_row)
         else:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisupervised.errors import InputError, ModelStatusError
+from bisupervised.errors import InputError, ModelStatusError, ReplyUnreadable
 from bisupervised.models import HttpJsonModel
+from bisupervised.models.http_json import read_reply
 from bisupervised.records import Evidence, ModelOutput
 from models.asking import ask, failure_kinds
 
@@ -123,3 +124,23 @@ def test_check_tells_what_came_back(server: Any) -> None:
 def test_its_repr_shows_neither_query_nor_headers() -> None:
     model = HttpJsonModel("https://user:pass-word@example.org/p?key=s3cr3t-key", headers={"X-Key": "s3cr3t-key"})
     assert repr(model) == "HttpJsonModel('https://example.org/p', name='example.org')"
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        ({"features": [[1.0]]}, r'"features" has the shape \(1, 1\); \(2, d\) is needed'),
+        ({"features": [["a"], ["b"]]}, '"features" is no array of numbers'),
+        ({"logits": [[1.0], [1.0, 2.0]]}, '"logits" is no array of numbers'),
+        ({"sampled_probabilities": [[0.5, 0.5]] * 2}, r'"sampled_probabilities" is \(2, 2\)'),
+    ],
+)
+def test_evidence_that_is_none_is_unreadable(reply: Any, says: str) -> None:
+    with pytest.raises(ReplyUnreadable, match=says):
+        read_reply({"probabilities": [[0.5, 0.5]] * 2} | reply, 2)
+
+
+def test_predictions_may_bring_features_too() -> None:
+    output = read_reply({"predictions": ["a"], "confidences": [None], "features": [[1, 2]]}, 1)
+    assert (output.predictions.tolist(), output.features.tolist()) == (["a"], [[1.0, 2.0]])
+    assert np.isnan(output.confidences).all()

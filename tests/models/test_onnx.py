@@ -7,6 +7,7 @@ import pytest
 
 from bisupervised.errors import InputError, ModelError, ReplyUnreadable
 from bisupervised.models import OnnxModel
+from bisupervised.records import Evidence
 
 X = [[0.5, 1.0], [1.0, -1.0]]
 LOGITS = np.array(X) @ np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
@@ -85,3 +86,22 @@ def test_what_goes_wrong_at_work_is_a_model_error_or_the_callers(linear_onnx: An
         OnnxModel(linear_onnx, output="total").predict(X)
     with pytest.raises(ReplyUnreadable, match="given 2 inputs and answered 1"):
         OnnxModel(linear_onnx, prepare=lambda xs: np.ones((1, 2), np.float32)).predict(X)
+
+
+def test_further_outputs_of_the_graph_are_evidence(linear_onnx: Any) -> None:
+    model = OnnxModel(linear_onnx, ["a", "b", "c"], logits="logits", features=0)
+    output = model.predict(X)
+    np.testing.assert_allclose(output.logits, LOGITS, rtol=1e-6)
+    np.testing.assert_allclose(output.features, LOGITS, rtol=1e-6)
+    np.testing.assert_allclose(output.probabilities, EXPECTED, rtol=1e-6)
+    assert model.provides == {Evidence.PROBABILITIES, Evidence.LOGITS, Evidence.FEATURES}
+    softened = OnnxModel(linear_onnx, output="logits", softmax=True)
+    np.testing.assert_allclose(softened.predict(X).logits, LOGITS, rtol=1e-6)
+    assert softened.provides == {Evidence.PROBABILITIES, Evidence.LOGITS}
+
+
+def test_a_further_output_that_is_none_is_refused(linear_onnx: Any) -> None:
+    with pytest.raises(InputError, match=r"no output 'pooled'.*logits"):
+        OnnxModel(linear_onnx, features="pooled")
+    with pytest.raises(InputError, match="leave out logits="):
+        OnnxModel(linear_onnx, output="logits", softmax=True, logits="logits")

@@ -289,6 +289,50 @@ def test_a_reply_that_is_not_what_was_agreed_is_unreadable(content: bytes, optio
     assert output.failures[0].message.startswith("remote: ")
 
 
+EVIDENCE = {"output": "p", "features": "pooled", "logits": "z"}
+
+
+def test_further_tensors_are_evidence() -> None:
+    reply = outputs(p=[[0.5, 0.5], [0.1, 0.9]], pooled=[[1.0, 2.0, 3.0]] * 2, z=[[0.0, 0.0], [1.0, 3.0]])
+    with replying(reply) as (url, asked):
+        model = OpenInferenceModel("m", url, ["a", "b"], max_batch=2, binary=False, **EVIDENCE)
+        output = ask(model, POINTS[:2])
+    assert model.provides == {Evidence.PROBABILITIES, Evidence.LOGITS, Evidence.FEATURES}
+    assert output.features.tolist() == [[1.0, 2.0, 3.0]] * 2
+    assert output.logits.tolist() == [[0.0, 0.0], [1.0, 3.0]]
+    assert [one["name"] for one in json.loads(asked[0][2])["outputs"]] == ["p", "z", "pooled"]
+    with replying(outputs(p=[[0.0, 1.0]] * 2)) as (url, _):
+        model = OpenInferenceModel("m", url, max_batch=2, output="p", softmax=True)
+        output = ask(model, POINTS[:2])
+    assert (output.logits.tolist(), model.provides) == ([[0.0, 1.0]] * 2, {Evidence.PROBABILITIES, Evidence.LOGITS})
+    with replying(outputs(label=["a", "b"], pooled=[[1.0], [2.0]])) as (url, _):
+        output = ask(OpenInferenceModel("m", url, max_batch=2, labels="label", features="pooled"), POINTS[:2])
+    assert (output.predictions.tolist(), output.features.tolist()) == (["a", "b"], [[1.0], [2.0]])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (outputs(p=[[0.5, 0.5]] * 2, z=[[0.0, 1.0]] * 2), "no tensor 'pooled'"),
+        (outputs(p=[[0.5, 0.5]] * 2, z=[[0.0, 1.0]] * 2, pooled=[1.0, 2.0]), "'pooled' has the shape (2,)"),
+        (outputs(p=[[0.5, 0.5]] * 2, z=[[0.0, 1.0]] * 2, pooled=[["a"]] * 2), "'pooled' is no array of numbers"),
+        (outputs(p=[[0.5, 0.5]] * 2, z=[[0.0]] * 2, pooled=[[1.0]] * 2), "the logits have the shape (2, 1)"),
+    ],
+)
+def test_evidence_that_is_not_what_was_agreed_is_unreadable(content: bytes, says: str) -> None:
+    with replying(content) as (url, _):
+        output = ask(OpenInferenceModel("m", url, max_batch=2, **EVIDENCE), POINTS[:2])
+    assert failure_kinds(output) == ["unreadable"] * 2
+    assert says in output.failures[0].message
+
+
+def test_evidence_goes_beside_a_named_tensor() -> None:
+    with pytest.raises(InputError, match="name the tensor of the probabilities"):
+        OpenInferenceModel("m", "http://localhost", features="pooled")
+    with pytest.raises(InputError, match="leave out logits"):
+        OpenInferenceModel("m", "http://localhost", output="p", softmax=True, logits="z")
+
+
 def test_raw_data_that_is_cut_off_is_unreadable() -> None:
     raw = InferRequest((), parameters={"binary_data_output": True})
     message = build_response(InferResponse("m", (tensor_of("p", np.eye(2)),)), raw)

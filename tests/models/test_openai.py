@@ -19,7 +19,8 @@ from bisupervised.supervisor import Supervisor
 from models.asking import ask, failure_kinds
 from models.http_server import confidence_of
 
-TOKENS, TOP = Evidence.TOKEN_LOGPROBS, Evidence.TOP_LOGPROBS
+TOKENS, TOP, TEXT = Evidence.TOKEN_LOGPROBS, Evidence.TOP_LOGPROBS, Evidence.TEXT
+ALTERNATIVES = Evidence.TOKEN_ALTERNATIVES
 SHAPES = [("ok", "chat"), ("ok", "completions"), ("llamacpp", "chat"), ("llamacpp", "completions")]
 
 
@@ -37,6 +38,10 @@ def test_text_tokens_alternatives_and_usage_are_read_in_every_shape(server: Any,
     p = confidence_of("good film")
     assert output.predictions.tolist() == ["positive."]
     np.testing.assert_allclose(output.token_logprobs[0], [math.log(0.99), math.log(p), -0.1])
+    # Every token's own log-probability is among its alternatives, whatever their order.
+    assert [row.shape for row in output.token_alternatives] == [(3, 2)]
+    for alternatives, own in zip(output.token_alternatives[0], output.token_logprobs[0], strict=True):
+        assert np.isclose(alternatives, own).any()
     # The leading line break is no answer: the alternatives are those of the first word.
     assert output.top_logprobs[0] == pytest.approx({" positive": math.log(p), " other": math.log(1 - p + 1e-9)})
     assert (output.prompt_tokens.tolist(), output.completion_tokens.tolist()) == ([9], [3])
@@ -44,16 +49,16 @@ def test_text_tokens_alternatives_and_usage_are_read_in_every_shape(server: Any,
 
 
 @pytest.mark.parametrize(
-    ("logprobs", "top", "provides"), [(False, 0, set()), (True, 0, {TOKENS}), (True, 3, {TOKENS, TOP})]
+    ("logprobs", "top", "provides"),
+    [(False, 0, {TEXT}), (True, 0, {TEXT, TOKENS}), (True, 3, {TEXT, TOKENS, TOP, ALTERNATIVES})],
 )
 def test_it_declares_and_gives_what_was_asked_for(server: Any, logprobs: bool, top: int, provides: Any) -> None:
     model = model_at(server, logprobs=logprobs, top_logprobs=top)
     output = ask(model, ["good"])
     assert model.provides == provides
-    assert (output.token_logprobs is not None, output.top_logprobs is not None) == (
-        TOKENS in provides,
-        TOP in provides,
-    )
+    columns = {TOKENS: output.token_logprobs, TOP: output.top_logprobs, ALTERNATIVES: output.token_alternatives}
+    assert {evidence for evidence, column in columns.items() if column is not None} == provides - {TEXT}
+    assert output.texts == ["\n positive."], "as it is written, before a label is read"
 
 
 @pytest.mark.parametrize("route", ["chat", "completions"])
@@ -106,7 +111,7 @@ def test_an_unreadable_answer_is_a_failure_whose_cost_counts(
 def test_samples_are_drawn_read_as_the_prediction_is_and_scored(server: Any, behaviour: str, route: Any) -> None:
     model = model_at(server, behaviour, route=route, samples=6, extra={"seed": 7}, read_label=str.upper)
     output = ask(model, ["good film"])
-    assert model.provides == {TOKENS, Evidence.SAMPLES}
+    assert model.provides == {TEXT, TOKENS, Evidence.SAMPLES}
     assert output.predictions.tolist() == ["POSITIVE."]
     # The seeds 8 to 13: the server answers otherwise to those that 3 divides.
     assert list(output.samples[0]) == ["POSITIVE.", "MIXED.", "POSITIVE.", "POSITIVE.", "MIXED.", "POSITIVE."]
@@ -125,7 +130,7 @@ def test_the_model_is_asked_whether_its_answer_is_true(server: Any, behaviour: s
     model = model_at(server, behaviour, route=route, self_verification=True)
     output = ask(model, ["good film"])
     asked = VERIFICATION_PROMPT.format(question="good film", answer="positive.")
-    assert model.provides == {TOKENS, Evidence.P_TRUE}
+    assert model.provides == {TEXT, TOKENS, Evidence.P_TRUE}
     assert PTrue()(output) == pytest.approx([confidence_of(asked)])
     assert (output.samples, output.extra_calls.tolist()) == (None, [1])
 
@@ -287,6 +292,6 @@ def test_settings_that_cannot_work_are_refused_when_it_is_made(monkeypatch: Any)
 def test_check_tells_declared_evidence_that_did_not_come_back(server: Any) -> None:
     assert asyncio.run(model_at(server, top_logprobs=2).check()).ok
     check = asyncio.run(model_at(server, "nologprobs", top_logprobs=2, read_label={}.get).check("good"))
-    assert check.missing == {TOKENS, TOP}
+    assert check.missing == {TOKENS, TOP, ALTERNATIVES}
     assert check.failure.kind == "unreadable"
     assert math.isnan(check.cost)

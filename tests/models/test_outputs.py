@@ -12,6 +12,7 @@ from bisupervised.models.outputs import (
     check_batch,
     empty_output,
     evidence_in,
+    matrix_of,
     output_from_result,
 )
 from bisupervised.records import Evidence, ModelOutput
@@ -69,3 +70,20 @@ def test_a_batch_may_be_as_long_as_the_model_says() -> None:
     check_batch(["a"] * 3000, None, "m")
     with pytest.raises(InputError, match="m takes at most 2 inputs"):
         check_batch(["a"] * 3, 2, "m")
+
+
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [([[1, 2]], (1, 2)), (np.ones((1, 3), np.float32), (1, 3)), (np.ones((1, 4, 1, 1)), (1, 4))],
+)
+def test_logits_and_features_are_rows_of_numbers(values: Any, shape: Any) -> None:
+    matrix = matrix_of(values, "features", 1)
+    assert (matrix.shape, matrix.dtype.kind) == (shape, "f")
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0], [[[1.0, 2.0], [3.0, 4.0]]], [["a"]], [[]], [[1.0], [2.0]], [[1.0], [2.0, 3.0]], None]
+)
+def test_what_is_no_row_of_numbers_for_each_input_is_unreadable(values: Any) -> None:
+    with pytest.raises(ReplyUnreadable, match="features"):
+        matrix_of(values, "features", 1)

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisupervised.errors import InputError, ModelError
+from bisupervised.errors import InputError, ModelError, ReplyUnreadable
 from bisupervised.models import SklearnModel
+from bisupervised.records import Evidence
 
 pytest.importorskip("sklearn")
 from sklearn.calibration import CalibratedClassifierCV
@@ -60,3 +61,34 @@ def test_what_the_estimator_raises_is_a_model_error() -> None:
     estimator = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
     with pytest.raises(ModelError, match="LogisticRegression raised ValueError"):
         SklearnModel(estimator).predict([["text"]])
+
+
+def test_what_a_pipeline_makes_of_its_inputs_are_the_features() -> None:
+    pipeline = make_pipeline(CountVectorizer(), LogisticRegression()).fit(TEXTS, LABELS)
+    model = SklearnModel(pipeline, features=pipeline[:-1].transform, logits=True)
+    output = model.predict(["good film", "bad"])
+    np.testing.assert_array_equal(output.features, pipeline[:-1].transform(["good film", "bad"]).toarray())
+    assert model.provides == {Evidence.PROBABILITIES, Evidence.LOGITS, Evidence.FEATURES}
+    softmax = np.exp(output.logits) / np.exp(output.logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax, output.probabilities)
+    assert model.predict([]).features.shape[0] == 0
+
+
+def test_logits_of_several_classes_are_the_decision_function() -> None:
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    estimator = LogisticRegression().fit(points, np.arange(30) % 3)
+    output = SklearnModel(estimator, features="input", logits=True).predict(points[:4])
+    np.testing.assert_array_equal(output.logits, estimator.decision_function(points[:4]))
+    np.testing.assert_array_equal(output.features, points[:4])
+
+
+def test_logits_and_features_that_there_are_not_are_refused() -> None:
+    forest = KNeighborsClassifier(1).fit([[0.0], [1.0]], [0, 1])
+    with pytest.raises(InputError, match="no decision_function"):
+        SklearnModel(forest, logits=True)
+    with pytest.raises(ReplyUnreadable, match="features has the shape"):
+        SklearnModel(forest, features=lambda xs: np.zeros(5)).predict([[0.0]])
+    pairs = SVC(decision_function_shape="ovo").fit([[float(x)] for x in range(8)], [0, 1, 2, 3] * 2)
+    pairs.predict_proba = lambda xs: np.full((len(xs), 4), 0.25)
+    with pytest.raises(ModelError, match=r"decision_function gives \(1, 6\) for 4 classes"):
+        SklearnModel(pairs, logits=True).predict([[0.0]])

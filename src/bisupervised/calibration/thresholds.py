@@ -56,6 +56,13 @@ class Thresholds:
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def promises(self) -> list[Mapping[str, Any]]:
+        """The evidence of each promise they carry: `promise`, `guarantee`, `delta`, `assumption`, `bounds`."""
+        guarantee = self.evidence.get("guarantee", {})
+        parts = [guarantee, *guarantee.values()] if isinstance(guarantee, Mapping) else []
+        return [part for part in parts if isinstance(part, Mapping) and "promise" in part]
+
     def to_toml(self) -> str:
         """The file's text."""
         sections = [

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from bisupervised import __version__
 from bisupervised.cli import (
     calibrate,
+    calibrate_confidence,
     compare,
     demo,
     doctor,
     drift,
     evaluate,
+    fit_quantifier,
     init,
     key,
     mode,
@@ -28,20 +30,8 @@ from bisupervised.cli import (
 from bisupervised.errors import BiSupervisedError
 
 _COMMANDS = (
-    demo,
-    record,
-    evaluate,
-    compare,
-    calibrate,
-    drift,
-    predict,
-    study,
-    init,
-    replay,
-    doctor,
-    serve,
-    mode,
-    key,
+    *(demo, record, evaluate, compare, calibrate, drift, fit_quantifier, calibrate_confidence, predict),
+    *(study, init, replay, doctor, serve, mode, key),
 )
 
 

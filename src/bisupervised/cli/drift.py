@@ -56,11 +56,13 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from bisupervised.assessment import answered
     from bisupervised.calibration import Thresholds
+    from bisupervised.learned import supervisors_of
     from bisupervised.monitoring import drift
 
-    table = table_of(args)
     thresholds = Thresholds.load(args.against)
+    table = answered(table_of(args), supervisors_of(thresholds))
     if args.calibration is not None:
         thresholds = with_reference(thresholds, args)
     limits = {"risk": args.max_risk, "request_rate": args.max_request_rate}
@@ -91,13 +93,16 @@ def run(args: argparse.Namespace) -> int:
 
 def with_reference(thresholds: Any, args: argparse.Namespace) -> Any:
     """The thresholds with a reference made of `--calibration`."""
+    from bisupervised.assessment import answered
+    from bisupervised.learned import supervisors_of
     from bisupervised.monitoring import reference_of
 
     if thresholds.reference:
         raise InputError(f"{args.against} has its own [reference]: leave out --calibration")
     rows = table_of(argparse.Namespace(**{**vars(args), "source": args.calibration, "remote_source": None}))
-    abstain = getattr(thresholds, "abstain", float("-inf"))
-    return replace(thresholds, reference=reference_of(rows, thresholds.local, thresholds.remote, abstain))
+    rows = answered(rows, supervisors_of(thresholds))
+    reference = reference_of(rows, thresholds.local, thresholds.remote, thresholds.abstain)
+    return replace(thresholds, reference=reference)
 
 
 def label_share_of(given: str | None, table: Any) -> Any:

@@ -67,9 +67,9 @@ def check_out(path: Path | None) -> None:
     probe.unlink()
 
 
-def configured(args: argparse.Namespace) -> Configured:
-    """The cascade that the options name."""
-    cascades = load_config(args.config)
+def configured(args: argparse.Namespace, *, learned: bool = True) -> Configured:
+    """The cascade that the options name; `learned` as in `load_file`."""
+    cascades = load_config(args.config, learned=learned)
     chosen = [one for one in cascades if args.cascade in (None, one.name)]
     for one in cascades:
         if one not in chosen[:1]:

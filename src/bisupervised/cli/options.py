@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from bisupervised.calibration import (
 )
 from bisupervised.calibration.targets import TARGETS
 from bisupervised.errors import InputError
-from bisupervised.quantifiers import quantifier_by_name, quantifier_names
+from bisupervised.fitting import with_confidence_calibration, without_fitting_rows
+from bisupervised.probability_calibration_file import confidence_calibration_from_file
+from bisupervised.quantifiers import Quantifier, quantifier_by_name, quantifier_from_file, quantifier_names
 from bisupervised.sources import read_table
 from bisupervised.table import Table
 
 SOURCE_HELP = (
     "rows: CSV, Parquet, JSON lines or a decision log (file or sqlite:///path). Columns: id, label, and for local_ "
-    "and remote_ each: prediction, confidence (or proba_<class>, or token_logprobs), latency_s, supervisor_s, "
+    "and remote_ each: prediction, confidence (or proba_<class>, logit_<class>, token_logprobs; and feature_<i>), "
+    "latency_s, supervisor_s, "
     "cost, error; or local_correct and remote_correct in place of label and predictions"
 )
 
@@ -59,13 +63,21 @@ def add_source(parser: argparse.ArgumentParser, *, two_files: bool = True) -> No
         parser.add_argument(
             f"--{level}-quantifier",
             metavar="NAME",
-            help=f"how to read the {level} confidence from probabilities or token log-probabilities: "
-            f"{', '.join(quantifier_names())}",
+            help=f"how to read the {level} confidence from the evidence in the rows: an .npz file of "
+            f"`fit-quantifier`, or {', '.join(quantifier_names())}",
+        )
+        parser.add_argument(
+            f"--{level}-confidence-calibration",
+            metavar="FILE",
+            help=f"calibrate the {level} confidences by a file of `calibrate-confidence`",
         )
 
 
 def table_of(args: argparse.Namespace) -> Table:
-    """The table that the source options name."""
+    """The table that the source options name.
+
+    Rows that a quantifier or calibration given as a file was fitted on are left out, which is said.
+    """
     costs = {level: getattr(args, f"{level}_cost") for level in ("local", "remote")}
     quantifiers = {level: getattr(args, f"{level}_quantifier") for level in ("local", "remote")}
     table = read_table(
@@ -73,10 +85,29 @@ def table_of(args: argparse.Namespace) -> Table:
         args.remote_source,
         rename=renamed(args.columns),
         costs={level: cost for level, cost in costs.items() if cost is not None},
-        quantifiers={level: quantifier_by_name(name) for level, name in quantifiers.items() if name},
+        quantifiers={level: _quantifier(name) for level, name in quantifiers.items() if name},
     )
+    for level, name in quantifiers.items():
+        calibration = getattr(args, f"{level}_confidence_calibration")
+        files = [file for file in (name, calibration) if file and file.endswith((".npz", ".json"))]
+        table = _without_fitting_rows(table, level, files)
+        if calibration:
+            table = with_confidence_calibration(table, level, confidence_calibration_from_file(calibration))
     for column in ("mode", "cascade"):
         table = _only(table, column, getattr(args, column))
+    return table
+
+
+def _quantifier(name: str) -> Quantifier:
+    return quantifier_from_file(name) if name.endswith(".npz") else quantifier_by_name(name)
+
+
+def _without_fitting_rows(table: Table, level: str, files: Sequence[str]) -> Table:
+    before = len(table.notes)
+    for file in files:
+        table = without_fitting_rows(table, level, file)
+    for note in table.notes[before:]:
+        print(f"bisupervised: {note}", file=sys.stderr)
     return table
 
 

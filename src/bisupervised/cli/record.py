@@ -25,6 +25,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".csv, .jsonl or .parquet")
     parser.add_argument("--resume", action="store_true", help="keep the rows that FILE already holds")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    parser.add_argument(
+        "--with",
+        dest="evidence",
+        metavar="EVIDENCE",
+        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        default=[],
+        help="logits, features, or both (logits,features): a column for each class, or feature, which are many; a "
+        "quantifier can be fitted on them",
+    )
     parser.add_argument("--json", action="store_true", help="the summary as JSON")
     parser.set_defaults(run=run)
 
@@ -59,7 +68,7 @@ def _record(args: argparse.Namespace, rows: Inputs, parts: list[Table]) -> None:
 
     if not rows.inputs:
         return
-    cascade = configured(args)
+    cascade = configured(args, learned=False)
     try:
         with progress_bar(len(rows.inputs), "recording") as on_done:
             parts.extend(
@@ -71,6 +80,7 @@ def _record(args: argparse.Namespace, rows: Inputs, parts: list[Table]) -> None:
                     batch_size=args.batch_size,
                     max_concurrency=args.max_concurrency,
                     on_done=on_done,
+                    evidence=args.evidence,
                 )
             )
     finally:

@@ -148,8 +148,13 @@ class OverHttp:
         self.upstream = upstream
         self.prices = prices
         self._needs = quantifier.needs
-        self._reads_tokens = self._needs in (Evidence.TOKEN_LOGPROBS, Evidence.TOP_LOGPROBS)
-        self._reads_tokens |= bool(getattr(quantifier, "weighted", False))
+        unlikely = getattr(
+            quantifier, "unlikely", None
+        )  # CoCoA's: how it reads the answer itself, beside the samples
+        self._reads_alternatives = self._needs in (Evidence.TOP_LOGPROBS, Evidence.TOKEN_ALTERNATIVES)
+        self._reads_alternatives |= unlikely == "entropy"
+        self._reads_tokens = self._reads_alternatives or self._needs is Evidence.TOKEN_LOGPROBS
+        self._reads_tokens |= bool(getattr(quantifier, "weighted", False)) or unlikely is not None
         self._cost = cost
         self._label_of = label_of
         self._extra = extra_calls
@@ -176,7 +181,7 @@ class OverHttp:
         return body | dict(self.upstream.settings.extra)
 
     def _ask_for_evidence(self, body: dict[str, Any], route: str) -> None:
-        top = self._needs is Evidence.TOP_LOGPROBS
+        top = self._reads_alternatives
         if not self._reads_tokens:
             return
         if route == "completions":
@@ -305,10 +310,14 @@ class OverHttp:
         if begun and failure is not None and answer.text is None:
             prediction, failure = "", None  # it has only begun: there may be no text yet
         usage = answer.usage
+        read = judged or answer
         output = ModelOutput(
             predictions=as_column([prediction]),
-            token_logprobs=[(judged or answer).token_logprobs if scorable else np.empty(0)],
+            token_logprobs=[read.token_logprobs if scorable else np.empty(0)],
+            token_alternatives=[read.token_alternatives if scorable else np.empty((0, 0))],
             top_logprobs=[answer.top_logprobs if scorable else {}],
+            # Of an answer that has only begun, how much text is here is chance: none of it is read.
+            texts=[answer.text if scorable and not begun else None],
             latency_s=np.array([seconds]),
             cost=np.array([spending.cost]),
             prompt_tokens=np.array([usage.prompt]),
@@ -325,7 +334,8 @@ class OverHttp:
         return Reply(output, body, kind)
 
     def _lacks_logprobs(self, answer: Answer) -> bool:
-        return self._needs in (Evidence.TOKEN_LOGPROBS, Evidence.TOP_LOGPROBS) and answer.no_logprobs
+        needs = (Evidence.TOKEN_LOGPROBS, Evidence.TOP_LOGPROBS, Evidence.TOKEN_ALTERNATIVES)
+        return self._needs in needs and answer.no_logprobs
 
     def _prediction(self, answer: Answer) -> tuple[Any, Failure | None]:
         if answer.text is None:

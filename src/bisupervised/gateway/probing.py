@@ -23,6 +23,7 @@ _QUESTION = "Answer with the word yes."
 _SIGNALS = {
     Evidence.TOKEN_LOGPROBS: "token_logprobs",
     Evidence.TOP_LOGPROBS: "top_logprobs",
+    Evidence.TOKEN_ALTERNATIVES: "top_logprobs",
 }
 
 

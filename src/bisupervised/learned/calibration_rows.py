@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-import numpy as np
-
+from bisupervised.calibration.choice import calibration_rows as rows_of
 from bisupervised.calibration.rule import CalibrationRows
-from bisupervised.errors import InputError
 from bisupervised.learned.arbiter import Arbiter
 from bisupervised.learned.cross_fitting import CrossFitted
 from bisupervised.learned.deferral import DeferralHead
 from bisupervised.learned.fitting_rows import refuse_fitting_rows
 from bisupervised.learned.pair import PairSupervisor
 from bisupervised.learned.stacked import StackedSupervisor
-from bisupervised.records import LevelName, PairConfidences
+from bisupervised.records import PairConfidences
 from bisupervised.table import Table
 
 AnyPair: TypeAlias = PairSupervisor | Arbiter | CrossFitted[PairSupervisor] | CrossFitted[Arbiter]
@@ -30,15 +29,10 @@ def calibration_rows(table: Table, answer: AnyPair | None = None, local: AnyLoca
     was fitted on any of them.
     """
     rows = table.take(table.complete)
-    if not len(rows):
-        raise InputError("there are no rows about which both models were asked and correctness of both is known")
-    right = {name: rows.correct(name) for name in LevelName}
-    local_confidence = rows.local.confidences if local is None else _confidences(local, rows).confidences
-    judged = PairConfidences(rows.remote.confidences) if answer is None else _confidences(answer, rows)
-    correct = right[LevelName.REMOTE]
-    if judged.local_preferred is not None:
-        correct = np.where(judged.local_preferred, right[LevelName.LOCAL], correct)
-    return CalibrationRows.of(local_confidence, right[LevelName.LOCAL], judged.confidences, correct)
+    if local is not None and len(rows):
+        learned = _confidences(local, rows).confidences
+        rows = replace(rows, local=replace(rows.local, confidences=learned))
+    return rows_of(rows, None if answer is None else _confidences(answer, table.take(table.complete)))
 
 
 def _confidences(supervisor: Any, rows: Table) -> PairConfidences:

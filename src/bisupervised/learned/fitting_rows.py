@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Protocol
 
 import numpy as np
 
+from bisupervised import fitting_rows
 from bisupervised.errors import InputError
-from bisupervised.records import AnyArray, FloatArray
+from bisupervised.records import AnyArray
 from bisupervised.table import Table
 
 
@@ -26,18 +26,9 @@ def row_hashes(table: Table) -> AnyArray:
     As in the evidence of thresholds, every NaN is one NaN and -0.0 is 0.0, and correctness is left out: a row whose
     label came later is the same row.
     """
-    local, remote = _plain(table.local.confidences), _plain(table.remote.confidences)
-    numbers = np.ascontiguousarray(np.column_stack([local, remote]))
-    hashes = (
-        hashlib.blake2b(str(key).encode() + row.tobytes(), digest_size=8).digest()
-        for key, row in zip(table.ids, numbers, strict=True)
+    return fitting_rows.row_hashes(
+        table.ids.tolist(), np.column_stack([table.local.confidences, table.remote.confidences])
     )
-    return np.frombuffer(b"".join(hashes), dtype="<u8").astype(np.uint64)
-
-
-def _plain(confidences: FloatArray) -> FloatArray:
-    column = np.asarray(confidences, dtype="<f8")
-    return np.where(np.isnan(column), np.nan, column + 0.0)
 
 
 def fitting_hashes(table: Table) -> AnyArray:

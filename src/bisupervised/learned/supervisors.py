@@ -38,6 +38,8 @@ class LearnedSupervisors:
 
     first: FirstLevel | None = None
     second: SecondLevel | None = None
+    #: of the thresholds that name them: a log's rows under these hold the learned local confidences already
+    thresholds_id: str = ""
 
     def __bool__(self) -> bool:
         return self.first is not None or self.second is not None
@@ -57,10 +59,27 @@ class LearnedSupervisors:
                 refuse_fitting_rows(one, table)
 
     def applied(self, table: Table) -> tuple[Table, PairConfidences | None]:
-        """The rows with their learned local confidences, and what the 2nd level makes of them; None: its own."""
+        """The rows with their learned local confidences, and what the 2nd level makes of them; None: its own.
+
+        Raises `InputError` for rows that a running system logged under other thresholds, where a 1st level was
+        learned: whether their local confidences are learned ones is not known.
+        """
         if self.first is not None:
-            table = _with_local(table, self.first.of_table(table))
+            learned = self._learned_already(table)
+            confidences = np.where(learned, table.local.confidences, self.first.of_table(table))
+            table = _with_local(table, confidences)
         return table, None if self.second is None else self.second.of_table(table)
+
+    def _learned_already(self, table: Table) -> BoolArray:
+        column = table.extra.get("thresholds_id", [None] * len(table))
+        ids = ["" if one is None or one != one else str(one) for one in column]
+        others = {one for one in ids if one and one != self.thresholds_id}
+        if others:
+            raise InputError(
+                f"some rows were logged under other thresholds ({', '.join(sorted(others))}), and whether their "
+                f"local confidences are those of a learned supervisor is not known: use rows of `bisupervised record`"
+            )
+        return np.array([bool(one) for one in ids], dtype=np.bool_)
 
 
 class Parted(NamedTuple):
@@ -136,7 +155,8 @@ def supervisors_of(thresholds: Thresholds) -> LearnedSupervisors:
     first = _named(thresholds.first_level, thresholds, tuple(FIRST.values()))
     if isinstance(first, StackedSupervisor) and first.level is not LevelName.LOCAL:
         raise ThresholdError("the supervisor of the 1st level was fitted to judge the remote model: calibrate again")
-    return LearnedSupervisors(first, _named(thresholds.second_level, thresholds, tuple(SECOND.values())))
+    second = _named(thresholds.second_level, thresholds, tuple(SECOND.values()))
+    return LearnedSupervisors(first, second, thresholds.id)
 
 
 def _named(named: Mapping[str, Any], thresholds: Thresholds, kinds: tuple[type, ...]) -> Any:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bisupervised.models.check import EvidenceCheck
     from bisupervised.models.circuit_breaker import CircuitBreaker
     from bisupervised.models.concurrency import Concurrency
+    from bisupervised.models.ensemble import Ensemble
     from bisupervised.models.function import FunctionModel
     from bisupervised.models.http_json import HttpJsonModel
     from bisupervised.models.onnx import OnnxModel
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CircuitBreaker",
     "Concurrency",
+    "Ensemble",
     "EvidenceCheck",
     "FunctionModel",
     "HttpJsonModel",
@@ -41,6 +43,7 @@ __all__ = [
 _FILE_OF = {
     "CircuitBreaker": "circuit_breaker",
     "Concurrency": "concurrency",
+    "Ensemble": "ensemble",
     "EvidenceCheck": "check",
     "FunctionModel": "function",
     "HttpJsonModel": "http_json",

@@ -17,6 +17,7 @@ from bisupervised.models.outputs import (
     as_column,
     check_batch,
     empty_output,
+    matrix_of,
     output_from_probabilities,
     output_from_result,
 )
@@ -30,17 +31,36 @@ def inputs_body(inputs: Sequence[Any]) -> Any:
 
 def read_reply(reply: Any, n: int) -> Any:
     """The default reading of a reply: `{"probabilities": [[...], ...], "classes": [...]}` (classes may be absent:
-    0, 1, …), or `{"predictions": [...], "confidences": [...]}` (confidences may be absent, or null: not known)."""
+    0, 1, …), or `{"predictions": [...], "confidences": [...]}` (confidences may be absent, or null: not known).
+
+    Either may have `"logits"` and `"features"`, a list of n rows each, and `"sampled_probabilities"`, n lists of
+    passes.
+    """
     if not isinstance(reply, Mapping) or not reply.keys() & {"probabilities", "predictions"}:
         raise ReplyUnreadable('the reply has neither "probabilities" nor "predictions"')
     if "probabilities" in reply:
-        return output_from_probabilities(reply["probabilities"], reply.get("classes"))
+        output = output_from_probabilities(reply["probabilities"], reply.get("classes"))
+        return replace(output, **_further(reply, n))
     predictions = reply["predictions"]
     if not isinstance(predictions, list):
         raise ReplyUnreadable('"predictions" is no list')
     if "confidences" in reply:
-        return predictions, reply["confidences"]
-    return ModelOutput(as_column(predictions))
+        output = output_from_result((predictions, reply["confidences"]), n)
+    else:
+        output = ModelOutput(as_column(predictions))
+    return replace(output, **_further(reply, n))
+
+
+def _further(reply: Mapping[str, Any], n: int) -> dict[str, Any]:
+    further: dict[str, Any] = {
+        name: matrix_of(reply[name], f'"{name}"', n) for name in ("logits", "features") if name in reply
+    }
+    if "sampled_probabilities" in reply:
+        sampled = np.asarray(reply["sampled_probabilities"], dtype=np.float64)
+        if sampled.ndim != 3 or len(sampled) != n:
+            raise ReplyUnreadable(f'"sampled_probabilities" is {sampled.shape}; ({n}, passes, classes) is needed')
+        further["sampled_probabilities"] = sampled
+    return further
 
 
 class HttpJsonModel:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bisupervised.errors import InputError, MissingExtra, ModelError, ReplyUnreadable
-from bisupervised.models.outputs import as_column, empty_output
+from bisupervised.models.outputs import as_column, empty_output, matrix_of
 from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 Feed: TypeAlias = np.ndarray[Any, Any] | Mapping[str, np.ndarray[Any, Any]]
@@ -34,15 +34,15 @@ class OnnxModel:
     `model` is a path, the bytes of a model file, or a session you made. `prepare` turns the list of n inputs
     into the feed: an array for the only graph input, or a mapping name -> array (default: an array of the
     declared type). `output` is the name or index of the output to read (default: the only one, or the one called
-    `probabilities`). With `softmax=True` the output holds logits; with `renormalise=True` each row is divided
-    by its sum, for graphs that are quantised or rounded. `classes` names the columns (default: 0, 1, …).
+    `probabilities`). With `softmax=True` the output holds logits, which are evidence too; with `renormalise=True`
+    each row is divided by its sum, for graphs that are quantised or rounded. `classes` names the columns (default:
+    0, 1, …). `logits` and `features` name further outputs of the graph that are evidence: (n, classes), and an inner
+    layer's (n, d).
 
     The session runs on the CPU with `threads` threads (default 1: a small model gains nothing from more, and
     a gateway runs several requests at a time) and without a memory arena, which would keep the largest batch's
     buffers for ever; `arena=True` trades memory for speed.
     """
-
-    provides = frozenset({Evidence.PROBABILITIES})
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class OnnxModel:
         output: str | int | None = None,
         softmax: bool = False,
         renormalise: bool = False,
+        logits: str | int | None = None,
+        features: str | int | None = None,
         threads: int = 1,
         arena: bool = False,
         name: str | None = None,
@@ -74,7 +76,16 @@ class OnnxModel:
         if prepare is None and len(inputs) > 1:
             raise InputError(f"{self.name} has the inputs {', '.join(inputs)}: give prepare, which fills them all")
         self._output = _output_name(self._session, output, self.name)
-        self._outputs = [self._output]
+        if softmax and logits is not None:
+            raise InputError("with softmax=True the output holds the logits already: leave out logits=")
+        further = {Evidence.LOGITS: logits, Evidence.FEATURES: features}
+        self._further = {
+            evidence: _output_name(self._session, one, self.name)
+            for evidence, one in further.items()
+            if one is not None
+        }
+        self._outputs = [self._output, *self._further.values()]
+        self.provides = frozenset({Evidence.PROBABILITIES, *self._further, *([Evidence.LOGITS] if softmax else [])})
 
     def __repr__(self) -> str:
         return f"OnnxModel({self.name!r}, output={self._output!r})"
@@ -82,21 +93,30 @@ class OnnxModel:
     def predict(self, inputs: Sequence[Any]) -> ModelOutput:
         """Probabilities and predictions of n inputs. Raises `ModelError` when ONNX Runtime does."""
         if len(inputs) == 0:
-            return empty_output(self.provides, self.classes, width=self._width())
+            return empty_output(self.provides, self.classes, width=self._width())  # as many as there are classes
         start = perf_counter()
         feed = self._feed(inputs)
         try:
-            (result,) = self._session.run(self._outputs, feed)
+            result, *more = self._session.run(self._outputs, feed)
         except Exception as error:  # the runtime's own exceptions have no public base
             raise ModelError(f"{self.name}: ONNX Runtime raised {type(error).__name__}: {error}") from error
         p = self._probabilities(result, len(inputs))
         if len(p) != len(inputs):
             raise ReplyUnreadable(f"{self.name} was given {len(inputs)} inputs and answered {len(p)}")
         labels = self._labels_of(p.shape[1])
+        further: dict[str, Any] = {
+            evidence.value: matrix_of(column, f"{self.name}: the output {self._further[evidence]!r}", len(p))
+            for evidence, column in zip(self._further, more, strict=True)
+        }
+        if self._softmax:
+            further["logits"] = result
+        if "logits" in further and further["logits"].shape[1] != p.shape[1]:
+            raise ReplyUnreadable(f"{self.name} gives {further['logits'].shape[1]} logits for {p.shape[1]} classes")
         return ModelOutput(
             predictions=labels[p.argmax(axis=1)],
             probabilities=p,
             classes=labels,
+            **further,
             latency_s=np.full(len(p), (perf_counter() - start) / len(p)),
         )
 

@@ -26,6 +26,7 @@ from bisupervised.models.open_inference_wire import (
 from bisupervised.models.outputs import (
     check_batch,
     empty_output,
+    matrix_of,
     output_from_probabilities,
     output_from_result,
 )
@@ -41,10 +42,11 @@ class OpenInferenceModel:
     array that fills them all. Without it, texts are sent as BYTES (n,), and all else as an array of `datatype`.
 
     The reply holds either class probabilities (n, classes), or labels. Probabilities are the tensor called `output`
-    (default: the only one, or the one called `probabilities`); with `softmax=True` it holds logits, with
-    `renormalise=True` each row is divided by its sum; `classes` names the columns (default: 0, 1, …). Labels are
-    the tensor called `labels`, (n,) or (n, 1), and their confidences the one called `confidence`, where NaN (null
-    in JSON) is the absence of evidence.
+    (default: the only one, or the one called `probabilities`); with `softmax=True` it holds logits, which are
+    evidence too, with `renormalise=True` each row is divided by its sum; `classes` names the columns (default: 0, 1,
+    …). Labels are the tensor called `labels`, (n,) or (n, 1), and their confidences the one called `confidence`,
+    where NaN (null in JSON) is the absence of evidence. `logits` and `features` name further tensors that are
+    evidence: [n, classes], and an inner layer's [n, d].
 
     `api_key`, or the environment variable *named* by `api_key_env` (read here, once), is sent as a bearer token
     and shown nowhere. `parameters` are the request's. `cost_per_input` is in currency units, None when not known,
@@ -67,6 +69,8 @@ class OpenInferenceModel:
         renormalise: bool = False,
         labels: str | None = None,
         confidence: str | None = None,
+        logits: str | None = None,
+        features: str | None = None,
         binary: bool = True,
         parameters: Mapping[str, Any] | None = None,
         api_key: str | None = None,
@@ -92,7 +96,11 @@ class OpenInferenceModel:
         )
         self.name = name or model
         self.classes = None if classes is None else list(classes)
-        self.provides = _provided(labels, confidence)
+        if softmax and logits is not None:
+            raise InputError("with softmax=True the output holds the logits already: leave out logits")
+        self._further = {name: one for name, one in (("logits", logits), ("features", features)) if one is not None}
+        self.provides = _provided(labels, confidence) | set(map(Evidence, self._further))
+        self.provides |= {Evidence.LOGITS} if softmax else set()
         self.max_batch = max_batch
         self.cost_per_input = cost_per_input
         self._prepare = prepare
@@ -105,7 +113,12 @@ class OpenInferenceModel:
         self._labels = labels
         self._confidence = confidence
         self._binary = binary
-        self._asked = tuple(RequestedOutput(one, binary) for one in (output, labels, confidence) if one is not None)
+        asked = [one for one in (output, labels, confidence) if one is not None]
+        if self._further and not asked:
+            raise InputError(
+                "name the tensor of the probabilities with output, or labels, beside logits and features"
+            )
+        self._asked = tuple(RequestedOutput(one, binary) for one in (*asked, *self._further.values()))
         self._parameters = dict(parameters or {})
         if binary and not self._asked:
             self._parameters["binary_data_output"] = True
@@ -174,11 +187,24 @@ class OpenInferenceModel:
         try:
             response = parse_response(exchange.content, exchange.headers.get(HEADER_LENGTH))
             if self._labels is not None:
-                return self._labelled(response, self._labels, n)
-            p = self._probabilities(response, n)
+                output = self._labelled(response, self._labels, n)
+                return replace(output, **self._evidence(response, n))
+            p, logits = self._probabilities(response, n)
+            further = self._evidence(response, n)
         except TensorError as error:
             raise ReplyUnreadable(f"the reply cannot be read: {error}") from error
-        return output_from_result(output_from_probabilities(p, self.classes, model=self.name), n, model=self.name)
+        output = output_from_result(output_from_probabilities(p, self.classes, model=self.name), n, model=self.name)
+        if logits is not None:
+            further["logits"] = logits
+        if "logits" in further and further["logits"].shape != p.shape:
+            raise ReplyUnreadable(f"the logits have the shape {further['logits'].shape}, the probabilities {p.shape}")
+        return replace(output, **further) if further else output
+
+    def _evidence(self, response: InferResponse, n: int) -> dict[str, Any]:
+        return {
+            name: matrix_of(_tensor(response, one).data, f"the tensor {one!r}", n)
+            for name, one in self._further.items()
+        }
 
     def _labelled(self, response: InferResponse, labels: str, n: int) -> ModelOutput:
         predictions = _column(_tensor(response, labels), n)
@@ -189,7 +215,8 @@ class OpenInferenceModel:
             raise ReplyUnreadable(f"the tensor {self._confidence!r} holds no numbers")
         return ModelOutput(predictions, confidences=confidences.astype(np.float64))
 
-    def _probabilities(self, response: InferResponse, n: int) -> FloatArray:
+    def _probabilities(self, response: InferResponse, n: int) -> tuple[FloatArray, FloatArray | None]:
+        """Class probabilities, and the logits that they were made of."""
         tensor = _tensor(response, self._output)
         if tensor.data.dtype.kind not in "fiu" or tensor.data.ndim != 2 or tensor.shape[1] < 2:
             raise ReplyUnreadable(
@@ -198,9 +225,10 @@ class OpenInferenceModel:
             )
         p = tensor.data.astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):  # a row without any mass becomes NaN: no evidence
+            logits = p if self._softmax else None
             if self._softmax:
                 p = np.exp(p - p.max(axis=1, keepdims=True))
-            return p / p.sum(axis=1, keepdims=True) if self._softmax or self._renormalise else p
+            return (p / p.sum(axis=1, keepdims=True) if self._softmax or self._renormalise else p), logits
 
     def _accounted(self, output: ModelOutput, n: int, latency_s: float) -> ModelOutput:
         cost = None if self.cost_per_input is None else np.full(n, float(self.cost_per_input))

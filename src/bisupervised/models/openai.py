@@ -174,7 +174,9 @@ class OpenAIModel:
         output = ModelOutput(
             predictions=as_column([prediction]),
             token_logprobs=[answer.token_logprobs] if Evidence.TOKEN_LOGPROBS in self.provides else None,
+            token_alternatives=[answer.token_alternatives] if Evidence.TOKEN_ALTERNATIVES in self.provides else None,
             top_logprobs=[answer.top_logprobs] if Evidence.TOP_LOGPROBS in self.provides else None,
+            texts=[answer.text],
             latency_s=np.array([latency_s]),
             cost=None if self.prices is None else np.array([self.prices.cost(usage) + further]),
             prompt_tokens=np.array([usage.prompt]),
@@ -200,6 +202,8 @@ def _provided(logprobs: bool, top_logprobs: int, extra: ExtraCalls) -> frozenset
     given = {
         Evidence.TOKEN_LOGPROBS: logprobs,
         Evidence.TOP_LOGPROBS: top_logprobs > 0,
+        Evidence.TOKEN_ALTERNATIVES: top_logprobs > 0,
+        Evidence.TEXT: True,
         Evidence.SAMPLES: extra.samples > 0,
         Evidence.P_TRUE: extra.self_verification,
     }

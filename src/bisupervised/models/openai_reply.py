@@ -31,6 +31,11 @@ class Token(NamedTuple):
     logprob: float
     alternatives: Mapping[str, float]  #: token -> log-probability, as given; empty when not given
 
+    @property
+    def with_itself(self) -> Mapping[str, float]:
+        """The alternatives and the token that was written, also when it is not among the likeliest."""
+        return dict(self.alternatives) if math.isnan(self.logprob) else {self.text: self.logprob, **self.alternatives}
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -97,10 +102,19 @@ class Answer:
         first = next((token for token in self.tokens if token.text.strip()), None)
         if first is None or not first.alternatives:
             return {}
-        alternatives = dict(first.alternatives)
-        if not math.isnan(first.logprob):
-            alternatives.setdefault(first.text, first.logprob)
-        return alternatives
+        return first.with_itself
+
+    @property
+    def token_alternatives(self) -> FloatArray:
+        """(tokens, k) natural log-probabilities of each token's alternatives, the written one among them.
+
+        NaN where a token has fewer than k; empty when no token's alternatives are given.
+        """
+        rows = [list(token.with_itself.values()) if token.alternatives else [] for token in self.tokens]
+        k = max(map(len, rows), default=0)
+        if not k:
+            return np.empty((0, 0))
+        return np.array([row + [math.nan] * (k - len(row)) for row in rows], dtype=np.float64)
 
 
 def read_answer(reply: Any) -> Answer:

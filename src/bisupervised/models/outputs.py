@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bisupervised.errors import InputError, ModelError, ReplyUnreadable
-from bisupervised.records import Evidence, ModelOutput
+from bisupervised.records import AnyArray, Evidence, ModelOutput
 
 #: The column of a `ModelOutput` that holds each kind of evidence.
 EVIDENCE_COLUMNS = {
@@ -76,6 +76,21 @@ def output_from_result(
     if len(output) != n:
         raise ReplyUnreadable(f"{model} was given {n} inputs and answered {len(output)}")
     return output
+
+
+def matrix_of(values: Any, what: str, n: int) -> AnyArray:
+    """Numbers as (n, d), for logits and features; further dimensions of 1 are dropped. Else `ReplyUnreadable`."""
+    try:
+        matrix = np.asarray(values.toarray() if hasattr(values, "toarray") else values)  # of SciPy's sparse ones
+    except (TypeError, ValueError) as error:  # rows of different lengths
+        raise ReplyUnreadable(f"{what} is no array of numbers: {error}") from error
+    if matrix.dtype.kind not in "fiu":
+        raise ReplyUnreadable(f"{what} is no array of numbers")
+    if matrix.ndim > 2 and matrix.size == matrix.shape[0] * matrix.shape[1]:
+        matrix = matrix.reshape(matrix.shape[:2])  # a pooled feature map, (n, d, 1, 1)
+    if matrix.ndim != 2 or len(matrix) != n or (n and not matrix.shape[1]):
+        raise ReplyUnreadable(f"{what} has the shape {matrix.shape}; ({n}, d) is needed, one row for each input")
+    return matrix if matrix.dtype.kind == "f" else matrix.astype(np.float64)
 
 
 def empty_output(

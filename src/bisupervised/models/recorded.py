@@ -53,7 +53,7 @@ class RecordedModel:
         A row in which the level was not asked holds no answer: it fails here, and says so.
         """
         level = LevelName(level)
-        return cls(table.ids, _output_of(table.level(level)), name=name or f"recorded {level}")
+        return cls(table.ids, recorded_output(table.level(level)), name=name or f"recorded {level}")
 
     def __repr__(self) -> str:
         return f"RecordedModel({self.name!r}, {len(self._output)} inputs)"
@@ -85,13 +85,16 @@ class RecordedModel:
         )
 
 
-def _output_of(rows: LevelRows) -> ModelOutput:
+def recorded_output(rows: LevelRows) -> ModelOutput:
+    """What one level of the one table said, as its model's output: a row that was not asked is a failure."""
     tokens = rows.token_logprobs
     return ModelOutput(
         predictions=rows.predictions,
         probabilities=rows.probabilities,
         classes=rows.classes,
         token_logprobs=None if tokens is None else [np.empty(0) if row is None else row for row in tokens],
+        logits=rows.logits,
+        features=rows.features,
         confidences=rows.confidences,
         latency_s=rows.latency_s,
         cost=rows.cost,

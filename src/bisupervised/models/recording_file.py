@@ -23,7 +23,9 @@ _BUSY_S = 30.0
 _KEYS_AT_ONCE = 500
 _FLOATS = ("confidences", "p_true", "latency_s", "cost", "prompt_tokens", "completion_tokens", "extra_calls")
 #: Columns with an array of numbers for each row.
-_ARRAYS = ("token_logprobs", "sample_logprobs", "sample_lengths")
+_ARRAYS = ("token_logprobs", "token_alternatives", "sample_logprobs", "sample_lengths")
+#: Columns of one array, whose rows are of any one shape.
+_MATRICES = ("logits", "features", "sampled_probabilities")
 
 
 class RecordingFile:
@@ -86,6 +88,7 @@ def encoded(output: ModelOutput) -> str:
     row: dict[str, Any] = {"prediction": _as_json(output.predictions[0])}
     if output.probabilities is not None:
         row["probabilities"] = output.probabilities[0].tolist()
+    if output.classes is not None or output.probabilities is not None:
         row["classes"] = None if output.classes is None else [_plain(label) for label in output.classes]
     if output.samples is not None:
         row["samples"] = [_as_json(sample) for sample in output.samples[0]]
@@ -93,6 +96,12 @@ def encoded(output: ModelOutput) -> str:
         column = getattr(output, name)
         if column is not None:
             row[name] = np.asarray(column[0], dtype=np.float64).tolist()
+    for name in _MATRICES:
+        column = getattr(output, name)
+        if column is not None:
+            row[name] = np.asarray(column[0], dtype=np.float64).tolist()
+    if output.texts is not None:
+        row["texts"] = output.texts[0]
     if output.top_logprobs is not None:
         row["top_logprobs"] = {str(token): float(p) for token, p in output.top_logprobs[0].items()}
     for name in _FLOATS:
@@ -108,10 +117,16 @@ def decoded(text: str) -> ModelOutput:
     columns: dict[str, Any] = {name: np.array([row[name]]) for name in _FLOATS if name in row}
     if "probabilities" in row:
         columns["probabilities"] = np.array([row["probabilities"]], dtype=np.float64)
+    if "classes" in row:
         columns["classes"] = None if row["classes"] is None else as_column(row["classes"])
     columns |= {name: [np.array(row[name], dtype=np.float64)] for name in _ARRAYS if name in row}
+    if row.get("token_alternatives") == []:  # JSON knows no width of nothing
+        columns["token_alternatives"] = [np.empty((0, 0))]
     if "samples" in row:
         columns["samples"] = [tuple(row["samples"])]
+    columns |= {name: np.array([row[name]], dtype=np.float64) for name in _MATRICES if name in row}
+    if "texts" in row:
+        columns["texts"] = [row["texts"]]
     if "top_logprobs" in row:
         columns["top_logprobs"] = [row["top_logprobs"]]
     return ModelOutput(as_column([row["prediction"]]), **columns)

@@ -7,7 +7,6 @@ of them rings by chance with a probability of at most alpha.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 
 from bisupervised.calibration.calibrate import data_hash
 from bisupervised.calibration.thresholds import Thresholds
-from bisupervised.decision import check_threshold
 from bisupervised.errors import InputError, ThresholdError
 from bisupervised.monitoring.asking import Audits, questions_of
 from bisupervised.monitoring.caveats import notes_of, unknown_of
@@ -84,15 +82,16 @@ def drift(
 
 def promises_of(thresholds: Thresholds) -> dict[str, Limit]:
     """Limits on the risk and the request rate that thresholds were certified for, or else aimed at."""
-    evidence = thresholds.evidence
-    certified: Any = evidence.get("guarantee", {})
-    delta: Any = evidence.get("delta", NAN)
     promises = {}
     for name in PROMISES:
-        if isinstance(certified, Mapping) and _is_share(certified.get(name)):
-            promises[name] = Limit(float(certified[name]), float(delta) if _is_share(delta) else NAN)
-        elif _is_share(thresholds.target.get(name)):
+        if _is_share(thresholds.target.get(name)):
             promises[name] = Limit(float(thresholds.target[name]))
+    for part in thresholds.promises:
+        certified, delta = part.get("guarantee"), part.get("delta")
+        for name in PROMISES:
+            if isinstance(certified, Mapping) and _is_share(certified.get(name)):
+                chance = float(delta) if isinstance(delta, int | float) and _is_share(delta) else NAN
+                promises[name] = Limit(float(certified[name]), chance)
     return promises
 
 
@@ -109,8 +108,7 @@ def _checked(limits: Mapping[str, float]) -> dict[str, float]:
 
 def _reference_of(thresholds: Thresholds) -> Reference:
     reference = Reference.from_mapping(thresholds.reference)
-    abstain = check_threshold(getattr(thresholds, "abstain", -math.inf), "abstain threshold")
-    own = (thresholds.local, thresholds.remote, abstain)
+    own = (thresholds.local, thresholds.remote, thresholds.abstain)
     if own != (reference.local_threshold, reference.remote_threshold, reference.abstain_threshold):
         raise ThresholdError(
             "[reference] was made for other thresholds than the file holds: what its calibration rows did under "

@@ -22,8 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bisupervised.calibration.rule import actions_of
-from bisupervised.decision import accept, check_threshold
+from bisupervised.decision import accept, check_threshold, first_level
 from bisupervised.errors import InputError, ThresholdError
 from bisupervised.monitoring.ranks import BINS, Bins, Share
 from bisupervised.records import BoolArray, FloatArray, LevelName
@@ -49,7 +48,7 @@ class Decided:
 def decided(table: Table, local: float, remote: float, abstain: float = -math.inf) -> Decided:
     """Decide recorded rows by the one rule."""
     asked = np.asarray(table.local.asked, dtype=np.bool_)
-    at_first, deferred = actions_of(np.asarray(table.local.confidences, dtype=np.float64), local, abstain)
+    at_first, deferred = first_level(np.asarray(table.local.confidences, dtype=np.float64), local, abstain)
     at_first, deferred = at_first & asked, deferred & asked
     known = deferred & table.remote.asked
     trusted = known & accept(np.asarray(table.remote.confidences, dtype=np.float64), remote)

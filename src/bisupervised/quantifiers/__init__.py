@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from bisupervised.errors import ConfigError
@@ -37,7 +38,7 @@ from bisupervised.quantifiers.sampled_probabilities import (
     PredictiveEntropy,
     VariationRatio,
 )
-from bisupervised.quantifiers.saving import read_quantifier, save_quantifier
+from bisupervised.quantifiers.saving import read_fitting_rows, read_quantifier, save_quantifier
 from bisupervised.quantifiers.self_consistency import SelfConsistency
 from bisupervised.quantifiers.semantic_entropy import SemanticEntropy
 from bisupervised.quantifiers.similarity import Similarity, similarity_of
@@ -99,6 +100,7 @@ __all__ = [
     "quantifier_by_name",
     "quantifier_from_file",
     "quantifier_names",
+    "read_fitting_rows",
     "save_quantifier",
 ]
 
@@ -144,6 +146,8 @@ _BY_NAME: dict[str, Quantifier] = {
 #: Those that compare answers by their meaning, and those that do by their likeness.
 _BY_EQUIVALENCE = (SelfConsistency, SemanticEntropy, NumSemanticSets)
 _BY_SIMILARITY = (LexicalSimilarity, CoCoA, DegMat, Eccentricity, EigValLaplacian)
+#: Settings that are checked, or made into functions, before a quantifier takes them.
+_SPECIAL = ("samples", "similarity", "equivalence", "weighted", "unlikely", "scale")
 #: Those that are fitted, by the name in their file.
 _FITTED: dict[str, type[Any]] = {
     kind.name: kind
@@ -168,23 +172,34 @@ def quantifier_names() -> list[str]:
 
 
 def quantifier_by_name(
-    name: str, settings: Mapping[str, Any] | None = None, load: Callable[[str], Any] | None = None
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    load: Callable[[str], Any] | None = None,
+    *,
+    own: Mapping[str, Any] | None = None,
 ) -> Quantifier:
     """The quantifier of that name; `token_likelihood_q0.1` for a quantile. `ConfigError` if there is none.
 
     Of the `settings`, those that read samples take `samples`, and `equivalence` (see `equivalence_of`) or
     `similarity` (see `similarity_of`), semantic entropy `weighted`, CoCoA `unlikely`, the verbalised confidence
-    `scale`, and reconstruction `reconstruct`; other keys are not looked at. `load` gives the function that a
-    `module:attribute` names. Fitted ones are read from their files: `quantifier_from_file`.
+    `scale`, and reconstruction `reconstruct`; other keys are not looked at. `own` are settings that are nobody
+    else's, as in `{"gamma": 0.5}` for `gen`: those of the list, and every field of the quantifier; any other is
+    refused. `load` gives the function that a `module:attribute` names. Fitted ones are read from their files:
+    `quantifier_from_file`.
 
     >>> quantifier_by_name("token_likelihood_q0.5")
     TokenLikelihood(aggregate=0.5)
     >>> quantifier_by_name("semantic_entropy", {"samples": 10, "weighted": True}).extra_calls
     10
+    >>> quantifier_by_name("gen", own={"gamma": 0.5})
+    Gen(gamma=0.5, largest=100)
     """
-    settings = settings or {}
+    own = own or {}
+    settings = {**(settings or {}), **own}
     if name in _BY_NAME:
-        return _with_settings(_BY_NAME[name], settings, load)
+        return _with_settings(_BY_NAME[name], settings, load, own)
+    if own.keys() - ({"reconstruct"} if name == Reconstruction.name else set()):
+        raise ConfigError(f"{name} takes no {', '.join(sorted(own))}")
     if name == Reconstruction.name:
         return Reconstruction(_function(settings.get("reconstruct"), load))
     prefix, _, quantile = name.partition("token_likelihood_q")
@@ -209,12 +224,12 @@ def quantifier_from_file(path: str | os.PathLike[str]) -> Quantifier:
 
 
 def _with_settings(
-    quantifier: Quantifier, settings: Mapping[str, Any], load: Callable[[str], Any] | None
+    quantifier: Quantifier, settings: Mapping[str, Any], load: Callable[[str], Any] | None, own: Mapping[str, Any]
 ) -> Quantifier:
     kind: type[Any] = type(quantifier)
-    given: dict[str, Any] = {}
+    given = _own_fields(quantifier, own)
     if issubclass(kind, _BY_EQUIVALENCE + _BY_SIMILARITY):
-        given = _sampling(settings, load, alike=issubclass(kind, _BY_SIMILARITY))
+        given |= _sampling(settings, load, alike=issubclass(kind, _BY_SIMILARITY))
     if issubclass(kind, SemanticEntropy):
         given["weighted"] = settings.get("weighted", False)
         if not isinstance(given["weighted"], bool):
@@ -226,6 +241,23 @@ def _with_settings(
         return kind(**given) if given else quantifier
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{quantifier.name}: {error}") from error
+
+
+def _own_fields(quantifier: Quantifier, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are plain fields of the quantifier; `ConfigError` for one that it does not take.
+
+    What its name says already, as `token_entropy_max` does, stays.
+    """
+    kind: type[Any] = type(quantifier)
+    takes = ["equivalence" if field.name == "equivalent" else field.name for field in fields(kind) if field.init]
+    takes = [name for name in takes if name != "aggregate"]
+    unknown = sorted(set(own) - set(takes))
+    if unknown:
+        raise ConfigError(
+            f"{quantifier.name} takes no {', '.join(unknown)}; its settings: {', '.join(takes) or 'none'}"
+        )
+    given = {"aggregate": quantifier.aggregate} if own and hasattr(quantifier, "aggregate") else {}
+    return given | {key: value for key, value in own.items() if key not in _SPECIAL}
 
 
 def _function(setting: Any, load: Callable[[str], Any] | None) -> Callable[..., Any]:

@@ -13,18 +13,25 @@ import numpy as np
 
 from bisupervised.errors import InputError
 from bisupervised.quantifiers.port import Quantifier
+from bisupervised.records import AnyArray
 
 #: Raised when a field gets another meaning.
 FORMAT: Final = 1
 #: The entry that says what the file holds.
 _HEAD: Final = "quantifier"
+#: The entry with the hashes of the rows that it was fitted on.
+_ROWS: Final = "fitting_rows"
 
 
-def save_quantifier(quantifier: Quantifier, path: str | os.PathLike[str]) -> None:
+def save_quantifier(
+    quantifier: Quantifier, path: str | os.PathLike[str], *, fitting_rows: AnyArray | None = None
+) -> None:
     """Write a fitted quantifier to a file; `quantifier_from_file` reads it, and gives the same to the last bit.
 
-    The file appears whole or not at all. Raises `InputError` for one that cannot be stored: it was not fitted, or its
-    classes are no texts, numbers or truth values.
+    `fitting_rows` are the (m,) `row_hashes` of the rows that it was fitted on: `read_fitting_rows` gives them back,
+    so that nobody takes the confidences of those rows for honest ones. The file appears whole or not at all. Raises
+    `InputError` for one that cannot be stored: it was not fitted, or its classes are no texts, numbers or truth
+    values.
     """
     kind: Any = type(quantifier)
     if not (dataclasses.is_dataclass(kind) and hasattr(kind, "fit")):
@@ -34,6 +41,8 @@ def save_quantifier(quantifier: Quantifier, path: str | os.PathLike[str]) -> Non
     head = {"format": FORMAT, "name": quantifier.name}
     head |= {"values": {name: _plain(value) for name, value in values.items() if name not in arrays}}
     entries: dict[str, Any] = {_HEAD: np.array(json.dumps(head)), **arrays}
+    if fitting_rows is not None:
+        entries[_ROWS] = np.unique(np.asarray(fitting_rows, dtype=np.uint64))
     unfinished = f"{os.fspath(path)}.{os.getpid()}.unfinished"
     try:
         with open(unfinished, "wb") as file:
@@ -49,7 +58,7 @@ def read_quantifier(path: str | os.PathLike[str], kinds: Mapping[str, type[Any]]
     try:
         with open(where, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             head = json.loads(str(file[_HEAD]))
-            arrays = {name: file[name] for name in file.files if name != _HEAD}
+            arrays = {name: file[name] for name in file.files if name not in (_HEAD, _ROWS)}
         name, values = head["name"], {name: _filled(value) for name, value in head["values"].items()}
     except FileNotFoundError as error:
         raise InputError(f"there is no file {where}") from error
@@ -65,6 +74,23 @@ def read_quantifier(path: str | os.PathLike[str], kinds: Mapping[str, type[Any]]
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(f"{where} holds no {name} that can be used: {error}") from error
     return quantifier
+
+
+def read_fitting_rows(path: str | os.PathLike[str]) -> AnyArray:
+    """(m,) uint64 hashes of the rows that the quantifier in a file was fitted on; none where the file does not say.
+
+    Raises `InputError` for a file that holds no quantifier.
+    """
+    where = os.fspath(path)
+    try:
+        with open(where, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            if _HEAD not in file.files:
+                raise KeyError(_HEAD)
+            return np.asarray(file[_ROWS] if _ROWS in file.files else np.empty(0), dtype=np.uint64)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {where}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{where} holds no fitted quantifier: {error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 from bisupervised.monitoring.findings import NAMES, Drift, Finding, Verdict
 from bisupervised.report.numerals import NOT_KNOWN_TEXT, amount, count, percent
-from bisupervised.report.text import _console as open_console
-from bisupervised.report.text import _print_remarks as print_remarks
-from bisupervised.report.text import _table as open_table
-from bisupervised.report.text import _text as words
+from bisupervised.report.terminal import new_console, open_table, plain_text, print_remarks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,11 +18,11 @@ _BROKEN = {Verdict.MOVED: "moved", Verdict.NO_SIGN: "no sign\nof change", Verdic
 
 def print_drift(drift: Drift, console: Console | None = None) -> None:
     """Print everything that was found. Raises `MissingExtra` without rich."""
-    console = console or open_console()
+    console = console or new_console()
     console.print()
-    console.print(words(drift.sentence, "bold"))
+    console.print(plain_text(drift.sentence, "bold"))
     console.print(
-        words(
+        plain_text(
             f"{count(drift.rows)} rows, against {count(drift.reference.rows)} calibration rows. An alarm that "
             f"nothing caused has a probability of at most {percent(drift.alpha)}, for all questions and all rows "
             f"together. {drift.order}",
@@ -41,7 +38,7 @@ def print_drift(drift: Drift, console: Console | None = None) -> None:
         if narrow:  # in two lines
             name, verdict = name.replace(", ", ",\n"), _BROKEN[one.verdict]
             cells = [cell.replace(" [", "\n[") for cell in cells]
-        table.add_row(words(name), words(verdict, _STYLES[one.verdict]), *map(words, cells))
+        table.add_row(plain_text(name), plain_text(verdict, _STYLES[one.verdict]), *map(plain_text, cells))
     console.print(table)
     for verdict in Verdict:
         for finding in drift.findings:

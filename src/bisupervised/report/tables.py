@@ -231,13 +231,7 @@ def evidence_rows(assessment: Assessment) -> list[tuple[str, str]]:
 
 def promises_of(thresholds: Thresholds) -> list[tuple[str, str]]:
     """Each promise that the thresholds carry, in a sentence, with what it assumes."""
-    guarantee = thresholds.evidence.get("guarantee", {})
-    parts = [guarantee, *guarantee.values()] if isinstance(guarantee, Mapping) else []
-    return [
-        (str(part["promise"]), str(part.get("assumption", "")))
-        for part in parts
-        if isinstance(part, Mapping) and "promise" in part
-    ]
+    return [(str(part["promise"]), str(part.get("assumption", ""))) for part in thresholds.promises]
 
 
 def _setting(name: str, value: Any) -> str:
