@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bisupervised.assessment import Assessment, calibrate, evaluate
+    from bisupervised.assessment import Assessment, calibrate, calibrate_by_group, compare, evaluate
     from bisupervised.calibration import (
         BestAccuracy,
         FalseAlarmRate,
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
         RemoteEven,
         RequestBudget,
         Thresholds,
+        WithinLimits,
     )
     from bisupervised.cascade import BiSupervised, Level, replay
     from bisupervised.config import load_config
     from bisupervised.decision_log import DecisionLog, PendingInputs
     from bisupervised.errors import BiSupervisedError, ModelError, PredictionRejected
     from bisupervised.fallback import Call, Default, HandOver, LocalUntrusted, Raise
+    from bisupervised.fitting import fit_confidence_calibration, fit_quantifier
+    from bisupervised.learned import learn_on_a_part, save_beside, supervisors_of
     from bisupervised.models import (
         Concurrency,
+        Ensemble,
         FunctionModel,
         HttpJsonModel,
         OnnxModel,
@@ -38,7 +42,13 @@ if TYPE_CHECKING:
         SklearnModel,
         Timeout,
     )
-    from bisupervised.probability_calibration import IsotonicCalibration, TemperatureScaling
+    from bisupervised.monitoring import drift, reference_of
+    from bisupervised.probability_calibration import (
+        BetaCalibration,
+        IsotonicCalibration,
+        TemperatureScaling,
+        VennAbers,
+    )
     from bisupervised.quantifiers import (
         DeepGini,
         GivenConfidence,
@@ -47,6 +57,7 @@ if TYPE_CHECKING:
         PredictionConfidenceScore,
         SoftmaxEntropy,
         TokenLikelihood,
+        quantifier_from_file,
     )
     from bisupervised.recording import record
     from bisupervised.records import ModelOutput, Outcome, Outcomes, Reason, Route
@@ -59,6 +70,7 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     "Assessment": "assessment",
     "BestAccuracy": "calibration",
+    "BetaCalibration": "probability_calibration",
     "BiSupervised": "cascade",
     "BiSupervisedError": "errors",
     "Call": "fallback",
@@ -66,6 +78,7 @@ _MODULE_OF = {
     "DecisionLog": "decision_log",
     "DeepGini": "quantifiers",
     "Default": "fallback",
+    "Ensemble": "models",
     "FalseAlarmRate": "calibration",
     "FunctionModel": "models",
     "GivenConfidence": "quantifiers",
@@ -102,18 +115,31 @@ _MODULE_OF = {
     "Thresholds": "calibration",
     "Timeout": "models",
     "TokenLikelihood": "quantifiers",
+    "VennAbers": "probability_calibration",
+    "WithinLimits": "calibration",
     "calibrate": "assessment",
+    "calibrate_by_group": "assessment",
+    "compare": "assessment",
+    "drift": "monitoring",
     "evaluate": "assessment",
+    "fit_confidence_calibration": "fitting",
+    "fit_quantifier": "fitting",
+    "learn_on_a_part": "learned",
     "load_config": "config",
+    "quantifier_from_file": "quantifiers",
     "read_table": "sources",
     "record": "recording",
+    "reference_of": "monitoring",
     "replay": "cascade",
+    "save_beside": "learned",
+    "supervisors_of": "learned",
     "write_table": "sources",
 }
 
 __all__ = [
     "Assessment",
     "BestAccuracy",
+    "BetaCalibration",
     "BiSupervised",
     "BiSupervisedError",
     "Call",
@@ -121,6 +147,7 @@ __all__ = [
     "DecisionLog",
     "DeepGini",
     "Default",
+    "Ensemble",
     "FalseAlarmRate",
     "FunctionModel",
     "GivenConfidence",
@@ -157,12 +184,24 @@ __all__ = [
     "Thresholds",
     "Timeout",
     "TokenLikelihood",
+    "VennAbers",
+    "WithinLimits",
     "calibrate",
+    "calibrate_by_group",
+    "compare",
+    "drift",
     "evaluate",
+    "fit_confidence_calibration",
+    "fit_quantifier",
+    "learn_on_a_part",
     "load_config",
+    "quantifier_from_file",
     "read_table",
     "record",
+    "reference_of",
     "replay",
+    "save_beside",
+    "supervisors_of",
     "write_table",
 ]
 

@@ -135,7 +135,8 @@ def load_file(
     """Every cascade of a file, and its `[gateway]` section as it stands there (empty when there is none).
 
     `logs=False` opens none of the cascades' own decision logs. `learned=False` leaves out the learned supervisors
-    that thresholds name, so that what is recorded is what the models and their quantifiers say. Raises `ConfigError` naming every problem found.
+    that thresholds name, so that what is recorded is what the models and their quantifiers say. Raises `ConfigError`
+    naming every problem found.
     """
     path = Path(path)
     builder = _Builder(path.parent, logs=logs, learned=learned)

@@ -165,7 +165,7 @@ def test_calibration_rows_leave_out_what_is_not_known():
     half = replace(table, remote=replace(table.remote, asked=np.arange(100) % 2 == 0))
     assert len(calibration_rows(half)) == 50
     none = replace(table, remote=replace(table.remote, asked=np.zeros(100, dtype=bool)))
-    with pytest.raises(InputError, match="there are no rows about which both models were asked"):
+    with pytest.raises(InputError, match="labelled rows on which both models were asked, and there is none"):
         calibration_rows(none)
 
 

@@ -86,7 +86,7 @@ def test_answers_that_become_better_keep_an_upper_bound_and_the_words_say_so():
 def test_promises_are_those_of_the_evidence_then_of_the_target_and_can_be_given():
     certified = replace(
         THRESHOLDS,
-        evidence={"guarantee": {"risk": 0.2}, "delta": 0.1},
+        evidence={"guarantee": {"promise": "", "guarantee": {"risk": 0.2}, "delta": 0.1}},
         target={"name": "request_budget", "request_rate": 0.3, "risk": 0.9},
     )
     promised = promises_of(certified)

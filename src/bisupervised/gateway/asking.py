@@ -26,7 +26,7 @@ from bisupervised.gateway.openai_wire import (
 )
 from bisupervised.gateway.settings import Mode, Streaming
 from bisupervised.gateway.spending import Spending
-from bisupervised.records import Failure, LevelName, ModelOutput, Outcome
+from bisupervised.records import Evidence, Failure, LevelName, ModelOutput, Outcome
 
 if TYPE_CHECKING:
     from bisupervised.gateway.service import Cascade, Service
@@ -279,8 +279,8 @@ class Asking:
     def _tokens_to_decide(self, level: LevelName) -> int | None:
         """How many tokens' evidence a level is judged on; 0: none is needed; None: all of them."""
         quantifier = self.supervisors[level is LevelName.REMOTE].quantifier
-        if self.supervisors[1].pair is not None:
-            return None  # it compares whole answers
+        if self.supervisors[1].pair is not None or quantifier.needs is Evidence.TEXT:
+            return None  # they read whole answers
         if quantifier.needs is None:
             return 0
         # A call of a tool may follow any beginning.

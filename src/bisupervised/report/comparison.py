@@ -144,24 +144,34 @@ def setting_text(level: LevelComparison) -> str:
         )
     if one.source is Source.FITTED:
         return (
-            f'it is fitted: fitted_kinds()["{one.name}"].fit(...) on training rows, save_quantifier, and the file in '
-            f"your system; calibrate on rows that it was not fitted on"
+            f"it is fitted: bisupervised fit-quantifier … --level {level.level} --kind {one.name} --out FILE.npz, "
+            f"then calibrate with --{level.level}-quantifier FILE.npz on rows that it was not fitted on"
         )
-    return "it is learned: fit it on rows that neither calibrate nor judge it, and save it for your system"
+    return f"it is learned, on a part of the rows: bisupervised calibrate … --learn {one.name}"
 
 
 def next_command(comparison: Comparison, source: Sequence[str]) -> str:
     """The command that calibrates the recommended supervisors on recorded rows; `source` are its words that name
-    them. Empty where a recommended one has no name that the command understands."""
-    words = ["bisupervised", "calibrate", *source]
+    them. Empty where one must be fitted first.
+
+    With a learned 2nd level the risk may be that of the remote model alone, which is feasible as a rule.
+    """
+    words, learned = ["bisupervised", "calibrate", *source], []
     for name, level in comparison.levels.items():
         one = level.recommended
         if one.source is Source.QUANTIFIER:
             words += [f"--{name}-quantifier", one.name]
         elif one.source is Source.COLUMN:
             words += ["--columns", f"{name}_confidence={name}_{one.name}"]
+        elif one.source is Source.LEARNED:
+            learned.append(one.name)
         elif one.source is not Source.RECORDED:
             return ""
+    if learned:
+        words += ["--learn", ",".join(learned)]
+    remote = comparison.levels.get(LevelName.REMOTE)
+    if remote is not None and remote.recommended.source is Source.LEARNED:
+        words += ["--max-risk", f"{min(math.ceil((1.0 - remote.accuracy) * 100.0 + 1.0) / 100.0, 1.0):g}"]
     return shlex.join(words)
 
 
