@@ -29,7 +29,7 @@ def row_hashes(table: Table) -> AnyArray:
     local, remote = _plain(table.local.confidences), _plain(table.remote.confidences)
     numbers = np.ascontiguousarray(np.column_stack([local, remote]))
     hashes = (
-        hashlib.blake2b(str(key).encode() + row.tobytes(), digest_size=8).digest()
+        hashlib.blake2b(str(key).encode(errors="surrogatepass") + row.tobytes(), digest_size=8).digest()
         for key, row in zip(table.ids, numbers, strict=True)
     )
     return np.frombuffer(b"".join(hashes), dtype="<u8").astype(np.uint64)
