@@ -61,7 +61,7 @@ def _cells(column: Any) -> list[bytes]:
         numbers = np.ascontiguousarray(array.reshape(len(array), -1), dtype="<f8") + 0.0  # one zero
         numbers[np.isnan(numbers)] = np.nan  # and one NaN
         return [row.tobytes() for row in numbers]
-    return [_written(cell).encode() for cell in (column if array is None else array.tolist())]
+    return [_written(cell).encode(errors="surrogatepass") for cell in (column if array is None else array.tolist())]
 
 
 def _digest(cells: tuple[bytes, ...]) -> bytes:

@@ -106,6 +106,14 @@ def test_levels_that_say_nothing(gaps):
     assert remote_gone.confidences[0] == alone(columns)[0]
 
 
+def test_infinite_confidences_are_evidence():
+    fitting = made_table(300, 0)
+    for kind in (PairSupervisor, Arbiter):
+        supervisor = kind.fit(fitting)
+        for local, remote in ((np.inf, -np.inf), (-np.inf, np.inf), (np.inf, np.inf)):
+            assert np.isfinite(supervisor(one_of_each(local, remote)).confidences[0])
+
+
 def test_what_stands_in_a_failed_row_is_not_read():
     supervisor = Arbiter.fit(made_table(300, 0))
     failed = ModelOutput(np.array([None], dtype=object), failures={0: Failure("timeout", "no answer")})

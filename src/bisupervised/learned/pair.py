@@ -74,12 +74,9 @@ class PairSupervisor:
         return self._judge(view_of(table), table.extra)
 
     def _judge(self, view: View, own: Mapping[str, Any] | None) -> PairConfidences:
-        local, remote = view["local"].confidences, view["remote"].confidences
-        confidences = in_parts(
-            [(self.both, np.isnan(local + remote) ^ True), (self.remote, np.isnan(local) & ~np.isnan(remote))],
-            view,
-            own,
-        )
+        no_local, no_remote = (np.isnan(view[level].confidences) for level in ("local", "remote"))
+        parts = [(self.both, ~(no_local | no_remote)), (self.remote, no_local & ~no_remote)]
+        confidences = in_parts(parts, view, own)
         return PairConfidences(confidences[0])
 
 
