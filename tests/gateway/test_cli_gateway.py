@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,12 @@ from bisupervised import DecisionLog
 from bisupervised.cli import main
 from bisupervised.gateway.keys import digest_of
 from gateway.running import SECRETS, cascade, cli, config_text, endpoint, gateway_process, in_process, key_section
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream, refused
+from gateway.upstreams.handle import FaultyUpstream, refused
 
 #: Each command is a process that takes most of a second to start.
 pytestmark = pytest.mark.slow
 
 SECRET = SECRETS["REMOTE_API_KEY"]
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

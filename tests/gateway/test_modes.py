@@ -30,19 +30,13 @@ from gateway.running import (
     served,
     wait_until,
 )
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream
+from gateway.upstreams.handle import FaultyUpstream
 
 SURE, UNSURE = -0.01, -2.0
 #: Within this time every gateway on a log follows a change.
 FOLLOWS_S = 2.0
 
 streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from gateway.running import InThread, cascade, endpoint, gateway, in_process
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream
+from gateway.upstreams.handle import FaultyUpstream
 from models.conftest import linear_onnx  # noqa: F401 - a fixture
 
 PRICES = {"prompt_price": 2.0, "completion_price": 8.0, "cached_prompt_price": 1.0}
@@ -23,12 +23,6 @@ TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"ty
 routes = pytest.mark.parametrize("route", ["chat", "completions"])
 streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 later = pytest.mark.parametrize("later", [False, True], ids=["sync", "async"])
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

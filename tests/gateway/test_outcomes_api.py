@@ -13,17 +13,11 @@ import pytest
 from bisupervised.decision_log import read_log
 from bisupervised.gateway.service import hashed, normalised
 from gateway.running import InThread, Reply, cascade, endpoint, gateway, in_process, key_section, served, wait_until
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream
+from gateway.upstreams.handle import FaultyUpstream
 
 SURE, UNSURE = -0.01, -2.0
 #: Words that are nowhere else.
 QUESTION, LOCAL, REMOTE, TRUTH = "Quokka habitats?", "Wombat burrows", "Numbat hollows", "Bilby warrens"
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

@@ -17,18 +17,12 @@ from bisupervised.decision_log import PendingInputs
 from bisupervised.gateway.refusals import CODES, refusal
 from bisupervised.records import LevelName
 from gateway.running import InThread, Reply, cascade, endpoint, gateway, in_process, wait_until
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream, refused
+from gateway.upstreams.handle import FaultyUpstream, refused
 
 SURE, UNSURE = -0.01, -2.0
 PRICES = {"prompt_price": 2.0, "completion_price": 8.0}
 
 streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

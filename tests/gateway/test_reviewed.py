@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,7 @@ import pytest
 
 from bisupervised.decision_log.changes import Changes
 from gateway.running import cascade, cli, endpoint, gateway, in_process, key_section, wait_until
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
+from gateway.upstreams.handle import FaultyUpstream
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from bisupervised.quantifiers import GivenConfidence
 from bisupervised.records import ModelOutput
 from bisupervised.supervisor import Supervisor
 from gateway.running import InThread, Reply, cascade, endpoint, gateway, in_process
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream
+from gateway.upstreams.handle import FaultyUpstream
 
 SURE, UNSURE = -0.01, -2.0
 #: Nobody listens there, and nobody must try.
@@ -54,12 +54,6 @@ RULES = {"remote", "local", "reject", "score"}
 request_kinds = pytest.mark.parametrize("kind", REQUEST_KINDS)
 reply_kinds = pytest.mark.parametrize("kind", REPLY_KINDS)
 streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

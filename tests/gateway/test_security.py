@@ -32,16 +32,10 @@ from gateway.running import (
     in_process,
     key_section,
 )
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream
+from gateway.upstreams.handle import FaultyUpstream
 
 SURE = -0.01
 SECRET = SECRETS["REMOTE_API_KEY"]
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

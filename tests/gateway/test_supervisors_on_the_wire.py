@@ -12,19 +12,13 @@ from typing import Any
 import pytest
 
 from gateway.running import InThread, Reply, cascade, endpoint, gateway, wait_until
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream
+from gateway.upstreams.handle import FaultyUpstream
 
 PRICES = {"prompt_price": 2.0, "completion_price": 8.0}
 #: One call: 10 tokens asked and 1 written.
 CALL = (10 * 2.0 + 1 * 8.0) / 1e6
 
 streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

@@ -11,19 +11,13 @@ from bisupervised.decision_log import stats
 from bisupervised.evaluation.evaluation import evaluate_at
 from bisupervised.sources import read_table
 from gateway.running import InThread, cascade, endpoint, gateway, in_process
-from gateway.upstreams.handle import FaultyUpstream, faulty_upstream
+from gateway.upstreams.handle import FaultyUpstream
 
 SURE = -0.01
 #: `classify` gives 0.9375 to `easy` texts and 0.625 to others.
 THRESHOLDS = (0.9, 0.5, 0.7)
 
 streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-
-
-@pytest.fixture(scope="module")
-def running_upstream() -> Iterator[FaultyUpstream]:
-    with faulty_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture

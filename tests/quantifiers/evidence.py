@@ -135,7 +135,12 @@ def kinds() -> list[Any]:
     for module in pkgutil.iter_modules(package.__path__):
         for kind in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
             of_this_file = inspect.isclass(kind) and kind.__module__.endswith(f".{module.name}")
-            if of_this_file and hasattr(kind, "needs") and not getattr(kind, "_is_protocol", False):
+            if (
+                of_this_file
+                and hasattr(kind, "name")
+                and hasattr(kind, "needs")
+                and not getattr(kind, "_is_protocol", False)
+            ):
                 found.append(kind)
     return found
 

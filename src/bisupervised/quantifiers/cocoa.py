@@ -9,16 +9,15 @@ from typing import ClassVar
 import numpy as np
 
 from bisupervised.errors import EvidenceError
-from bisupervised.quantifiers.port import CostClass
-from bisupervised.quantifiers.samples import by_similarity, check_samples
+from bisupervised.quantifiers.samples import ReadsSamples, by_similarity
 from bisupervised.quantifiers.similarity import Similarity, rouge_l
 from bisupervised.quantifiers.token_alternatives import TokenEntropy
 from bisupervised.quantifiers.token_likelihood import TokenLikelihood
-from bisupervised.records import Evidence, FloatArray, ModelOutput
+from bisupervised.records import FloatArray, ModelOutput
 
 
 @dataclass(frozen=True, slots=True)
-class CoCoA:
+class CoCoA(ReadsSamples):
     """confidence = -u mean_s (1 - similarity(answer, s)) over the samples s, at or below 0. Vashurin et al., 2025.
 
     u is how unlikely the answer itself is: `"sum"`, minus the log-probability of the whole of it; `"mean"`, the same
@@ -34,22 +33,14 @@ class CoCoA:
     array([-0.34657359])
     """
 
-    samples: int = 5
     similarity: Similarity = rouge_l
     unlikely: str = "mean"
     name: ClassVar[str] = "cocoa"
-    needs: ClassVar[Evidence] = Evidence.SAMPLES
-    cost_class: ClassVar[CostClass] = CostClass.C4
 
     def __post_init__(self) -> None:
-        check_samples(self.samples)
+        ReadsSamples.__post_init__(self)
         if self.unlikely not in _LOG_LIKELIHOODS:
             raise EvidenceError(f"unlikely is one of {', '.join(_LOG_LIKELIHOODS)}, not {self.unlikely!r}")
-
-    @property
-    def extra_calls(self) -> int:
-        """One for each sample."""
-        return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         unlike = by_similarity(output, self.similarity, lambda matrix: float((1.0 - matrix[0, 1:]).mean()))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bisupervised.quantifiers.port import CostClass
-from bisupervised.quantifiers.samples import by_similarity, check_samples
+from bisupervised.quantifiers.samples import ReadsSamples, by_similarity
 from bisupervised.quantifiers.similarity import Similarity, rouge_l
-from bisupervised.records import Evidence, FloatArray, ModelOutput
+from bisupervised.records import FloatArray, ModelOutput
 
 
 @dataclass(frozen=True, slots=True)
-class LexicalSimilarity:
+class LexicalSimilarity(ReadsSamples):
     """confidence = mean similarity over the pairs of different answers, in [0, 1]. Fomicheva et al., TACL 2020.
 
     The answers are the prediction and its samples; the similarity is ROUGE-L by default. A sample that failed is like
@@ -24,19 +23,8 @@ class LexicalSimilarity:
     array([0.3333])
     """
 
-    samples: int = 5
     similarity: Similarity = rouge_l
     name: ClassVar[str] = "lexical_similarity"
-    needs: ClassVar[Evidence] = Evidence.SAMPLES
-    cost_class: ClassVar[CostClass] = CostClass.C4
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples)
-
-    @property
-    def extra_calls(self) -> int:
-        """One for each sample."""
-        return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         return by_similarity(output, self.similarity, _mean_of_pairs)

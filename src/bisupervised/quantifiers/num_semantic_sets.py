@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bisupervised.quantifiers.equivalence import Equivalence, normalised
-from bisupervised.quantifiers.port import CostClass
-from bisupervised.quantifiers.samples import by_answers, check_samples
+from bisupervised.quantifiers.samples import ReadsSamples, by_answers
 from bisupervised.quantifiers.semantic_entropy import clustered
-from bisupervised.records import Evidence, FloatArray, ModelOutput
+from bisupervised.records import FloatArray, ModelOutput
 
 
 @dataclass(frozen=True, slots=True)
-class NumSemanticSets:
+class NumSemanticSets(ReadsSamples):
     """confidence = -(number of clusters of answers that mean the same), a whole number in [-m, -1]. Lin et al., 2024.
 
     The m answers are the prediction and its samples, clustered by `equivalent` as for the semantic entropy, which
@@ -25,19 +24,8 @@ class NumSemanticSets:
     array([-2.])
     """
 
-    samples: int = 5
     equivalent: Equivalence = normalised
     name: ClassVar[str] = "num_semantic_sets"
-    needs: ClassVar[Evidence] = Evidence.SAMPLES
-    cost_class: ClassVar[CostClass] = CostClass.C4
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples)
-
-    @property
-    def extra_calls(self) -> int:
-        """One for each sample."""
-        return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         return by_answers(output, self.equivalent, lambda answers: -float(len(clustered(answers, self.equivalent))))

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bisupervised.errors import EvidenceError
 from bisupervised.quantifiers.equivalence import Equivalence
+from bisupervised.quantifiers.port import CostClass
 from bisupervised.quantifiers.similarity import Similarity, similarity_matrix
-from bisupervised.records import FloatArray, ModelOutput
+from bisupervised.records import Evidence, FloatArray, ModelOutput
 
 logger = logging.getLogger("bisupervised")
 
 
-def check_samples(samples: int) -> None:
-    """`EvidenceError` unless at least one further answer is drawn."""
-    if samples < 1:
-        raise EvidenceError(f"samples is how many further answers are drawn, at least 1, not {samples}")
+@dataclass(frozen=True, slots=True)
+class ReadsSamples:
+    """What every quantifier of sampled answers has: how many it asks the model for, which are its extra calls."""
+
+    samples: int = 5
+    needs: ClassVar[Evidence] = Evidence.SAMPLES
+    cost_class: ClassVar[CostClass] = CostClass.C4
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise EvidenceError(f"samples is how many further answers are drawn, at least 1, not {self.samples}")
+
+    @property
+    def extra_calls(self) -> int:
+        """One for each sample."""
+        return self.samples
 
 
 def samples_of(output: ModelOutput) -> Sequence[Sequence[Any]]:

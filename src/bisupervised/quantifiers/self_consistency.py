@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bisupervised.quantifiers.equivalence import Equivalence, normalised
-from bisupervised.quantifiers.port import CostClass
-from bisupervised.quantifiers.samples import by_answers, check_samples, same
-from bisupervised.records import Evidence, FloatArray, ModelOutput
+from bisupervised.quantifiers.samples import ReadsSamples, by_answers, same
+from bisupervised.records import FloatArray, ModelOutput
 
 
 @dataclass(frozen=True, slots=True)
-class SelfConsistency:
+class SelfConsistency(ReadsSamples):
     """confidence = share of the sampled answers that agree with the prediction, in [0, 1]. Wang et al., ICLR 2023.
 
     The prediction itself is not counted. `equivalent(prediction, sample)` says whether two answers agree. A sample
@@ -27,19 +26,8 @@ class SelfConsistency:
     array([0.5])
     """
 
-    samples: int = 5
     equivalent: Equivalence = normalised
     name: ClassVar[str] = "self_consistency"
-    needs: ClassVar[Evidence] = Evidence.SAMPLES
-    cost_class: ClassVar[CostClass] = CostClass.C4
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples)
-
-    @property
-    def extra_calls(self) -> int:
-        """One for each sample."""
-        return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         return by_answers(output, self.equivalent, self._share)

@@ -11,13 +11,12 @@ import numpy as np
 
 from bisupervised.errors import EvidenceError
 from bisupervised.quantifiers.equivalence import Equivalence, normalised
-from bisupervised.quantifiers.port import CostClass
-from bisupervised.quantifiers.samples import check_samples, known, log_broken, row_of_numbers, same, samples_of
-from bisupervised.records import Evidence, FloatArray, ModelOutput
+from bisupervised.quantifiers.samples import ReadsSamples, known, log_broken, row_of_numbers, same, samples_of
+from bisupervised.records import FloatArray, ModelOutput
 
 
 @dataclass(frozen=True, slots=True)
-class SemanticEntropy:
+class SemanticEntropy(ReadsSamples):
     """confidence = sum_c p_c ln p_c over clusters of answers that mean the same, in [-ln S, 0]. Farquhar, 2024.
 
     That is the entropy of Farquhar et al. (Nature 630, 2024), negated: 0 when all S answers mean the same, -ln S
@@ -38,20 +37,9 @@ class SemanticEntropy:
     array([ 0.        , -1.09861229])
     """
 
-    samples: int = 5
     equivalent: Equivalence = normalised
     weighted: bool = False
     name: ClassVar[str] = "semantic_entropy"
-    needs: ClassVar[Evidence] = Evidence.SAMPLES
-    cost_class: ClassVar[CostClass] = CostClass.C4
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples)
-
-    @property
-    def extra_calls(self) -> int:
-        """One for each sample."""
-        return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         rows = samples_of(output)

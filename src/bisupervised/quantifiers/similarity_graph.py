@@ -13,43 +13,31 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from bisupervised.quantifiers.port import CostClass
-from bisupervised.quantifiers.samples import by_similarity, check_samples
+from bisupervised.quantifiers.samples import ReadsSamples, by_similarity
 from bisupervised.quantifiers.similarity import Similarity, jaccard
-from bisupervised.records import Evidence, FloatArray, ModelOutput
+from bisupervised.records import FloatArray, ModelOutput
 
 #: Eigenvectors of eigenvalues below it tell the answers apart (the paper's choice).
 _LARGEST_EIGENVALUE: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class DegMat:
+class DegMat(ReadsSamples):
     """confidence = D_11 / m, the prediction's mean similarity to all m answers, itself one of them, in [1/m, 1].
 
     >>> DegMat(samples=3)(ModelOutput(np.array(["Rome"]), samples=[["Rome!", "Milan", "Turin"]]))
     array([0.5])
     """
 
-    samples: int = 5
     similarity: Similarity = jaccard
     name: ClassVar[str] = "deg_mat"
-    needs: ClassVar[Evidence] = Evidence.SAMPLES
-    cost_class: ClassVar[CostClass] = CostClass.C4
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples)
-
-    @property
-    def extra_calls(self) -> int:
-        """One for each sample."""
-        return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         return by_similarity(output, self.similarity, lambda matrix: float(matrix[0].mean()))
 
 
 @dataclass(frozen=True, slots=True)
-class Eccentricity:
+class Eccentricity(ReadsSamples):
     """confidence = -||v_1 - mean_j v_j||, in [-1, 0]: how far the prediction lies from the answers' middle.
 
     v_j are the answer's entries in the eigenvectors of L whose eigenvalues are below 0.9.
@@ -58,26 +46,15 @@ class Eccentricity:
     array([0.])
     """
 
-    samples: int = 5
     similarity: Similarity = jaccard
     name: ClassVar[str] = "eccentricity"
-    needs: ClassVar[Evidence] = Evidence.SAMPLES
-    cost_class: ClassVar[CostClass] = CostClass.C4
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples)
-
-    @property
-    def extra_calls(self) -> int:
-        """One for each sample."""
-        return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         return by_similarity(output, self.similarity, _first_to_middle)
 
 
 @dataclass(frozen=True, slots=True)
-class EigValLaplacian:
+class EigValLaplacian(ReadsSamples):
     """confidence = -sum_k max(0, 1 - lambda_k) of L's eigenvalues, in [-m, -1]: minus how many meanings there are.
 
     A smooth count: m answers in c groups, alike within and unlike between them, give -c.
@@ -86,19 +63,8 @@ class EigValLaplacian:
     array([-2.])
     """
 
-    samples: int = 5
     similarity: Similarity = jaccard
     name: ClassVar[str] = "eig_val_laplacian"
-    needs: ClassVar[Evidence] = Evidence.SAMPLES
-    cost_class: ClassVar[CostClass] = CostClass.C4
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples)
-
-    @property
-    def extra_calls(self) -> int:
-        """One for each sample."""
-        return self.samples
 
     def __call__(self, output: ModelOutput) -> FloatArray:
         return by_similarity(output, self.similarity, _negative_count)
