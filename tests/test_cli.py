@@ -437,7 +437,7 @@ def test_every_command_has_help_and_the_readme_names_it() -> None:
     help_text = build_parser().format_help()
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     gateway = ("init", "replay", "serve", "mode", "key")
-    trust = ("compare", "drift", "fit-quantifier", "calibrate-confidence")
+    trust = ("compare", "drift", "adapt", "fit-quantifier", "calibrate-confidence")
     for command in ("demo", "record", "evaluate", "calibrate", "predict", "study", "doctor", *gateway, *trust):
         assert command in help_text
         assert f"bisupervised {command}" in readme

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bisupervised import __version__
 from bisupervised.cli import (
+    adapt,
     calibrate,
     calibrate_confidence,
     compare,
@@ -30,7 +31,7 @@ from bisupervised.cli import (
 from bisupervised.errors import BiSupervisedError
 
 _COMMANDS = (
-    *(demo, record, evaluate, compare, calibrate, drift, fit_quantifier, calibrate_confidence, predict),
+    *(demo, record, evaluate, compare, calibrate, drift, adapt, fit_quantifier, calibrate_confidence, predict),
     *(study, init, replay, doctor, serve, mode, key),
 )
 

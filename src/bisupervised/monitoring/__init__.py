@@ -10,6 +10,7 @@ from bisupervised.monitoring.asking import Audits
 from bisupervised.monitoring.drift import drift, promises_of
 from bisupervised.monitoring.exchangeability import ExchangeabilityMartingale
 from bisupervised.monitoring.findings import Drift, Finding, Said, Unknown, Verdict
+from bisupervised.monitoring.following import Followed, follow
 from bisupervised.monitoring.questions import Limit
 from bisupervised.monitoring.ranks import Bins, Share
 from bisupervised.monitoring.rates import LimitTest, RateBounds, confidence_sequence
@@ -23,6 +24,7 @@ __all__ = [
     "ExchangeabilityMartingale",
     "Feedback",
     "Finding",
+    "Followed",
     "Limit",
     "LimitTest",
     "Proposal",
@@ -34,6 +36,7 @@ __all__ = [
     "Verdict",
     "confidence_sequence",
     "drift",
+    "follow",
     "promises_of",
     "reference_of",
 ]
