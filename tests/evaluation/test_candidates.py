@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,20 +34,12 @@ def with_columns(n: int = 60, classes: int = 3, seed: int = 0, **columns: Any) -
     return replace(rows, **columns)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RicherRows(LevelRows):
-    """Rows of a table that holds more evidence than today's."""
-
-    logits: Any = None
-    features: Any = None
-
-
-def richer(n: int = 80, seed: int = 0) -> RicherRows:
+def richer(n: int = 80, seed: int = 0) -> LevelRows:
+    """A level with logits and features too."""
     rows = with_columns(n, seed=seed)
     rng = np.random.default_rng(seed)
-    columns = {name: getattr(rows, name) for name in LevelRows.__slots__}
     features = rng.normal(size=(n, 4)) + 2 * np.eye(3, 4)[rows.probabilities.argmax(axis=1)]  # type: ignore[union-attr]
-    return RicherRows(**columns, logits=np.log(rows.probabilities), features=features)  # type: ignore[arg-type]
+    return replace(rows, logits=np.log(rows.probabilities), features=features)  # type: ignore[arg-type]
 
 
 def names(rows: LevelRows, labels: Any = None) -> list[str]:
@@ -76,7 +68,7 @@ def test_token_log_probabilities_bring_the_likelihoods_and_some_quantiles() -> N
     np.testing.assert_allclose(found["token_likelihood_min"].score(both, both), [0.5, np.nan])
 
 
-def test_columns_that_a_table_gets_one_day_bring_their_quantifiers_along() -> None:
+def test_logits_and_features_bring_their_quantifiers_along() -> None:
     found = {one.name: one for one in candidates_of(richer(), np.array(["c0"] * 80))}
     assert {"energy", "max_logit", "max_logit_pnorm", "mahalanobis", "knn", "dsa"} <= set(found)
     assert "vim" not in found, "it asks for the last layer, which no table holds"
