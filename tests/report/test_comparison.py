@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,10 @@ def test_fitted_and_learned_ones_are_not_promised_to_the_command() -> None:
     few = {key: column for key, column in columns().items() if "score" not in key}
     comparison = compare(few, learned=learned)
     assert comparison.levels[LevelName.LOCAL].recommended.name == "stacked"
-    assert next_command(comparison, SOURCE) == ""
+    assert shlex.split(next_command(comparison, SOURCE))[-2:] == ["--learn", "stacked"]
+    assert "--learn stacked" in setting_text(comparison.levels[LevelName.LOCAL])
+    mine = compare(few, learned={"local": {"of mine": learned["local"]["stacked"]}})
+    assert next_command(mine, SOURCE) == "", "the command does not know it"
     assert "it is learned" in " ".join(what_to_do(comparison, SOURCE))
 
 

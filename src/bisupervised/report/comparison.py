@@ -12,6 +12,7 @@ from bisupervised.evaluation.compared import CandidateFigures, Comparison, Crite
 from bisupervised.evaluation.comparison_cautions import cautions_of
 from bisupervised.evaluation.influence import Difference
 from bisupervised.evaluation.intervals import Estimate
+from bisupervised.learned.supervisors import FIRST, SECOND
 from bisupervised.records import LevelName
 from bisupervised.report.figures import json_safe
 from bisupervised.report.numerals import NOT_KNOWN_TEXT, Cell, cell, count, interval, percent, share
@@ -147,7 +148,9 @@ def setting_text(level: LevelComparison) -> str:
             f"it is fitted: bisupervised fit-quantifier … --level {level.level} --kind {one.name} --out FILE.npz, "
             f"then calibrate with --{level.level}-quantifier FILE.npz on rows that it was not fitted on"
         )
-    return f"it is learned, on a part of the rows: bisupervised calibrate … --learn {one.name}"
+    if one.name in (*FIRST, *SECOND):
+        return f"it is learned, on a part of the rows: bisupervised calibrate … --learn {one.name}"
+    return "it is learned: fit it on rows that neither calibrate nor judge it, and save it for your system"
 
 
 def next_command(comparison: Comparison, source: Sequence[str]) -> str:
@@ -163,7 +166,7 @@ def next_command(comparison: Comparison, source: Sequence[str]) -> str:
             words += [f"--{name}-quantifier", one.name]
         elif one.source is Source.COLUMN:
             words += ["--columns", f"{name}_confidence={name}_{one.name}"]
-        elif one.source is Source.LEARNED:
+        elif one.source is Source.LEARNED and one.name in (*FIRST, *SECOND):
             learned.append(one.name)
         elif one.source is not Source.RECORDED:
             return ""

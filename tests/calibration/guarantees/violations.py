@@ -232,7 +232,7 @@ def _pareto(name: str, limits: Limits) -> Case:
         return np.maximum.reduce([np.asarray(over) for over in limits.excess(counts).values()]) / len(rows)
 
     def calibrate(rows: CalibrationRows, seed: int) -> Guarantee:
-        return certify(rows, limits, utility(REQUEST_PRICE), delta=DELTA, seed=seed)
+        return certify(rows, limits, utility(REQUEST_PRICE), delta=DELTA, seed=seed, explain=False)
 
     target = next(iter(limits.given.values()))
     return Case(f"pareto: {name}", target, calibrate, excess, exact=limits.cost is None, worth=_utility)
