@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bisupervised.assessment import as_table, calibrate, evaluate
+from bisupervised.assessment import as_table, calibrate, compare, evaluate
 from bisupervised.calibration import BestAccuracy, RemoteEven, RequestBudget, Thresholds
 from bisupervised.calibration.choice import Choice
 from bisupervised.errors import InputError, TableError, ThresholdError
@@ -201,3 +201,13 @@ def test_a_scored_objective_says_that_it_did_not_choose_the_thresholds() -> None
     rows = {"label": labels, "local_prediction": labels, "remote_prediction": labels}
     rows |= {"local_confidence": rng.random(200), "remote_confidence": rng.random(200)}
     assert any("chosen by accuracy" in note for note in evaluate(rows, objective="macro_f1").evaluation.notes)
+
+
+def test_compare_judges_the_2nd_level_on_what_the_thresholds_defer() -> None:
+    table = as_table(columns())
+    local = table.local.confidences
+    low, high = np.quantile(local, [0.3, 0.8])
+    found = compare(table, thresholds=Thresholds(float(high), 0.5, abstain=float(low)))
+    assert found.request_rate == pytest.approx(np.mean((local < high) & (local >= low)))
+    with pytest.raises(InputError, match="each says which inputs are deferred"):
+        compare(table, thresholds=Thresholds(0.5, 0.5), request_rate=0.5)

@@ -16,16 +16,18 @@ from bisupervised.calibration.choice import Target
 from bisupervised.calibration.guarantees.groups import MIN_ROWS as MIN_GROUP
 from bisupervised.calibration.targets import RemoteEven
 from bisupervised.calibration.thresholds import Thresholds
+from bisupervised.decision import first_level
 from bisupervised.errors import InfeasibleTarget, InputError, TableError
 from bisupervised.evaluation.candidates import TableScore
 from bisupervised.evaluation.compared import Comparison
 from bisupervised.evaluation.comparison import Progress, compare_supervisors
+from bisupervised.evaluation.deferral import Deferral
 from bisupervised.evaluation.evaluation import Evaluation, evaluate_at, graded_table
 from bisupervised.evaluation.objectives import Objective, Scored, objective_by_name
 from bisupervised.learned import LearnedSupervisors, supervisors_of
 from bisupervised.monitoring import reference_of
 from bisupervised.records import Outcomes
-from bisupervised.table import Table, table_from_outcomes
+from bisupervised.table import Table, is_missing, table_from_outcomes
 
 Results: TypeAlias = Table | Outcomes | Mapping[str, Any] | Any
 
@@ -133,7 +135,9 @@ def calibrate_by_group(
     if column not in table.extra:
         others = ", ".join(sorted(table.extra)) or "none"
         raise TableError(f"there is no column {column} to group by; besides the table's own there are: {others}")
-    names = np.array([str(value) for value in table.extra[column]])
+    if min_rows < 1:
+        raise InputError(f"a group has at least 1 row, not {min_rows}")
+    names = np.array(["(none)" if is_missing(value) else str(value) for value in table.extra[column]])
     found = {}
     for name in sorted(set(names.tolist())):
         rows = np.flatnonzero(names == name)
@@ -144,7 +148,7 @@ def calibrate_by_group(
             one = calibrate(table.take(rows), target, held_out=held_out, seed=seed)
             evidence = {**one.evidence, "group": {column: name}}
             found[name] = GroupThresholds(replace(one, evidence=evidence))
-        except InfeasibleTarget as error:
+        except (InfeasibleTarget, TableError) as error:
             found[name] = GroupThresholds(None, str(error))
     return found
 
@@ -225,6 +229,7 @@ def compare(
     only: Sequence[str] | None = None,
     request_rate: float | None = None,
     local_threshold: float | None = None,
+    thresholds: Thresholds | None = None,
     alpha: float = 0.05,
     folds: int = 5,
     seed: int = 0,
@@ -233,11 +238,20 @@ def compare(
 ) -> Comparison:
     """Which supervisor to use at each level, of all that the results allow: see `compare_supervisors`.
 
+    With `thresholds` the 2nd level is judged on the inputs that these defer, whatever they were chosen with.
     `options` are those of `Table.from_columns`: rename, costs, quantifiers.
     """
+    if thresholds is not None and (request_rate, local_threshold) != (None, None):
+        raise InputError("give thresholds, a request rate or a local threshold: each says which inputs are deferred")
+    table, deferral = as_table(results, **options), None
+    if thresholds is not None:
+        read, _ = supervisors_of(thresholds).applied(table)
+        _, deferred = first_level(read.local.confidences, thresholds.local, thresholds.abstain)
+        deferral = Deferral(deferred, f"by the thresholds {thresholds.id}")
     return compare_supervisors(
-        as_table(results, **options),
+        table,
         objective=_objective(objective),
+        deferral=deferral,
         scores=scores,
         learned=learned,
         only=only,

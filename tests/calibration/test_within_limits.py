@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,12 @@ def test_without_a_guarantee_the_limits_hold_on_the_choosing_rows_and_nothing_is
 def test_prices_are_those_given_and_a_request_budget_makes_requests_free() -> None:
     assert WithinLimits(risk=0.1).prices == Prices(abstention=1.0, request=0.3)
     assert WithinLimits(risk=0.1, request_rate=0.3).prices == Prices(abstention=1.0)
-    assert WithinLimits(risk=0.1, error_cost=2.0).prices == Prices(error=2.0)
-    assert WithinLimits(cost=0.4, error_cost=2.0).limits.cost == 0.4
+    given = WithinLimits(risk=0.1, error_cost=2.0)
+    assert given.prices == Prices(error=2.0, abstention=1.0, request=0.3), "one price given leaves the others alone"
+    priced = WithinLimits(cost=0.4, error_cost=2.0, abstention_cost=1.0, request_cost=0.1)
+    assert priced.limits.cost == 0.4
+    thresholds = calibrate_table(a_table(), WithinLimits(risk=0.2))
+    assert thresholds.evidence["guarantee"]["prices"] == {"error": 0.0, "abstention": 1.0, "request": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,8 @@ def test_prices_are_those_given_and_a_request_budget_makes_requests_free() -> No
     [
         lambda: WithinLimits(),
         lambda: WithinLimits(risk=5.0),
-        lambda: WithinLimits(cost=-1.0),
+        lambda: WithinLimits(cost=0.5),
+        lambda: WithinLimits(cost=0.5, error_cost=1.0, abstention_cost=1.0),
         lambda: WithinLimits(risk=0.1, error_cost=-1.0).prices,
         lambda: calibrate(a_table(100), WithinLimits(risk=0.1, delta=0.0)),
     ],
@@ -162,3 +168,68 @@ def test_a_choice_has_no_early_abstention_by_default() -> None:
     choice = Choice(0.5, 0.2)
     accepted, deferred = first_level(np.array([0.1, 0.6]), choice.local, choice.abstain)
     assert (accepted.tolist(), deferred.tolist()) == ([False, True], [True, False])
+
+
+# ---------------------------------------------------------------- what a reader would stumble over
+
+
+def outcomes(local_right: float, remote_right: float, n: int = 2000) -> Table:
+    draw = np.random.default_rng(0)
+    columns: dict[str, object] = {"id": [str(row) for row in range(n)]}
+    for name, share in (("local", local_right), ("remote", remote_right)):
+        columns[f"{name}_confidence"] = draw.random(n)
+        columns[f"{name}_correct"] = draw.random(n) < share
+    return Table.from_columns(columns)
+
+
+@pytest.mark.parametrize(("local_right", "n"), [(0.97, 2000), (0.97, 500), (1.0, 200)])
+def test_no_request_is_made_where_the_local_model_alone_keeps_the_limit(local_right: float, n: int) -> None:
+    achieved = calibrate_table(outcomes(local_right, 0.99, n), WithinLimits(risk=0.1)).achieved
+    assert (achieved["request_rate"], achieved["coverage"]) == (0.0, 1.0), "the cheapest of all rules is tested too"
+
+
+def test_a_limit_that_allows_everything_stands_in_nobodys_way() -> None:
+    free = WithinLimits(risk=0.2, request_rate=1.0, abstention=1.0)
+    assert calibrate_table(a_table(), free).evidence["guarantee"]["guarantee"]["request_rate"] == 1.0
+
+
+def test_rows_without_a_label_are_said_to_be_left_out_and_may_not_hide_the_requests() -> None:
+    table = a_table()
+    for chosen in (np.arange(2000) % 2 == 0, table.local.confidences > 0.6):
+        known = {name: np.where(chosen, table.correct(name), np.nan) for name in ("local", "remote")}
+        some = replace(table, local_correct=known["local"], remote_correct=known["remote"])
+        target = WithinLimits(risk=0.2, request_rate=0.3, abstention_cost=1.0, early_abstention=False)
+        if chosen[::2].all():  # every other row: a fair sample
+            remarks = calibrate_table(some, replace(target, request_rate=0.95)).evidence["guarantee"]["remarks"]
+            assert any("1000 of 2000 rows have no label" in remark for remark in remarks)
+        else:
+            with pytest.raises(InfeasibleTarget, match="the labelled ones are no random sample"):
+                calibrate_table(some, target)
+
+
+def test_empty_cells_of_the_remote_model_are_those_of_one_that_was_not_asked() -> None:
+    table = a_table()
+    silent = table.local.confidences > 0.6
+    confidences = np.where(silent, np.nan, table.remote.confidences)
+    correct = np.where(silent, np.nan, table.correct("remote"))
+    some = replace(table, remote=replace(table.remote, confidences=confidences), remote_correct=correct)
+    with pytest.raises(TableError, match="never asked"):
+        calibrate_table(some, WithinLimits(risk=0.2))
+
+
+def test_a_local_model_without_any_confidence_is_always_deferred_and_nothing_is_abstained_on() -> None:
+    table = a_table()
+    silent = replace(table, local=replace(table.local, confidences=np.full(2000, np.nan)))
+    thresholds = calibrate_table(silent, WithinLimits(risk=0.4))
+    assert thresholds.abstain == -INF
+    assert thresholds.achieved["request_rate"] == 1.0
+
+
+def test_a_number_changed_by_hand_takes_the_promise_with_it(tmp_path: Path) -> None:
+    thresholds = calibrate_table(a_table(), WithinLimits(risk=0.2))
+    path = tmp_path / "thresholds.toml"
+    thresholds.save(path)
+    assert Thresholds.load(path).promises
+    path.write_text(path.read_text().replace(f"local = {thresholds.local!r}", "local = 0.01"))
+    edited = Thresholds.load(path)
+    assert (edited.local, edited.promises, edited.evidence["changed_since"]) == (0.01, [], thresholds.id)

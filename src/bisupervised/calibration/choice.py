@@ -75,7 +75,8 @@ NO_LABELS = (
 def refuse_unasked(rows: Table, needed: BoolArray) -> None:
     """`TableError` when the remote model was not asked about all labelled rows that are needed."""
     labelled = ~np.isnan(rows.correct("local"))
-    unasked = int((labelled & needed & ~rows.remote.asked).sum())
+    # A cell that is empty, and no failure, is one of a model that was not asked, whether a column says so or not.
+    unasked = int((labelled & needed & (~rows.remote.asked | np.isnan(rows.correct("remote")))).sum())
     if unasked:
         raise TableError(
             f"the remote model was never asked about {unasked} of {int((labelled & needed).sum())} labelled inputs "

@@ -7,7 +7,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,13 @@ class Thresholds:
             local, remote, abstain = (check_threshold(given[name], f"{path}: thresholds.{name}") for name in _NAMES)
         except OverflowError as error:
             raise ThresholdError(f"{path}: a threshold is too large a number; write inf to accept none") from error
-        return cls(local, remote, abstain=abstain, folder=Path(path).parent, **sections)
+        loaded = cls(local, remote, abstain=abstain, folder=Path(path).parent, **sections)
+        written = values.get("id")
+        if written is not None and written != loaded.id and "guarantee" in loaded.evidence:
+            # Somebody changed a number: what was promised was promised of the others.
+            evidence = {name: value for name, value in loaded.evidence.items() if name != "guarantee"}
+            return replace(loaded, evidence={**evidence, "changed_since": written})
+        return loaded
 
 
 _NAMES = ("local", "remote", "abstain")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
+
+import numpy as np
 
 from bisupervised.calibration.choice import Choice, calibration_rows
 from bisupervised.calibration.guarantees import certified, certify
 from bisupervised.calibration.joint import choose_jointly
 from bisupervised.calibration.limits import Limits, Prices
+from bisupervised.calibration.rule import CalibrationRows, Rule
+from bisupervised.decision import accept, first_level
 from bisupervised.errors import InfeasibleTarget, InputError
 from bisupervised.records import PairConfidences
 from bisupervised.table import Table
@@ -23,9 +27,10 @@ class WithinLimits:
 
     Limits are shares in [0, 1], None: any. `risk` is the share of wrong answers among the accepted (1 - supervised
     accuracy), `abstention` the share of inputs without a trusted answer, early or late. What is made as small as
-    possible is the price per input: `error_cost` for a wrong answer that was accepted, `abstention_cost` for an
-    input without one, `request_cost` for a remote request; `cost` limits it. By default an abstention costs 1 and a
-    request 0.3 (0 where `request_rate` limits them): coverage - 0.3 * request rate is as large as it can be.
+    possible is the price per input: `error_cost` (0 unless given) for a wrong answer that was accepted,
+    `abstention_cost` (1) for an input without one, `request_cost` (0.3, or 0 where `request_rate` limits them) for a
+    remote request: by default coverage - 0.3 * request rate is as large as it can be. `cost` limits that price, and
+    needs all three.
     """
 
     risk: float | None = None
@@ -43,13 +48,20 @@ class WithinLimits:
     def __post_init__(self) -> None:
         if not self.limits.given:
             raise InputError("give at least one limit: risk, request_rate, abstention or cost")
+        if self.cost is not None and None in (self.error_cost, self.abstention_cost, self.request_cost):
+            raise InputError(
+                "a limit on the cost per input needs the costs of an error, of an abstention and of a request"
+            )
 
     @property
     def prices(self) -> Prices:
         """The price per input that is made as small as possible."""
-        if self.error_cost is self.abstention_cost is self.request_cost is None:
-            return Prices(abstention=1.0, request=0.3 if self.request_rate is None else 0.0)
-        return Prices(self.error_cost or 0.0, self.abstention_cost or 0.0, self.request_cost or 0.0)
+        request = 0.3 if self.request_rate is None else 0.0
+        return Prices(
+            0.0 if self.error_cost is None else self.error_cost,
+            1.0 if self.abstention_cost is None else self.abstention_cost,
+            request if self.request_cost is None else self.request_cost,
+        )
 
     @property
     def limits(self) -> Limits:
@@ -62,7 +74,7 @@ class WithinLimits:
         labelled = calibration_rows(rows, pair)
         if self.delta is None:
             found = choose_jointly(labelled, self.prices, self.limits, early_abstention=self.early_abstention)
-            return Choice.of(found.rule)
+            return Choice.of(_plain(found.rule, labelled))
         if len(labelled) < MIN_ROWS:
             raise InfeasibleTarget(
                 f"infeasible: {len(labelled)} labelled rows are too few to certify anything; label at least "
@@ -78,4 +90,33 @@ class WithinLimits:
                 seed=self.seed,
             )
         )
-        return Choice.of(guarantee.rule, evidence=guarantee.evidence())
+        rule = _plain(guarantee.rule, labelled)
+        remarks = self._check_unlabelled(rows, len(labelled), rule)
+        evidence = {**guarantee.evidence(), "prices": asdict(self.prices)}
+        if remarks:
+            evidence["remarks"] = [*evidence.get("remarks", []), *remarks]
+        return Choice.of(rule, evidence=evidence)
+
+    def _check_unlabelled(self, rows: Table, labelled: int, rule: Rule) -> list[str]:
+        """What to say of rows without a label. Raises `InfeasibleTarget` where these are so unlike the labelled ones
+        that the request rate, which needs no label, is above its limit among all rows."""
+        left_out = len(rows) - labelled
+        if not left_out:
+            return []
+        _, deferred = first_level(rows.local.confidences, rule.local, rule.abstain)
+        rate = float(deferred.mean())
+        if self.request_rate is not None and rate > self.request_rate:
+            raise InfeasibleTarget(
+                f"infeasible: the {labelled} labelled rows would keep the request rate, but among all {len(rows)} "
+                f"rows it is {rate:.3f}: the labelled ones are no random sample. Label rows that are drawn at random"
+            )
+        return [
+            f"{left_out} of {len(rows)} rows have no label, or not both models' answers, and are left out: the "
+            f"promise is one for inputs like the other {labelled}. Among all rows the request rate is {rate:.3f}."
+        ]
+
+
+def _plain(rule: Rule, rows: CalibrationRows) -> Rule:
+    """The rule without an abstention threshold that no row is below."""
+    known = rows.local_confidence[~np.isnan(rows.local_confidence)]
+    return Rule(rule.local, rule.remote) if not len(known) or accept(known, rule.abstain).all() else rule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from dataclasses import replace
@@ -191,6 +192,11 @@ def _in_words(thresholds: Thresholds) -> list[str]:
         if name in achieved
     ]
     lines.append(f"On {achieved['on']}: {', '.join(known)}.")
+    if thresholds.remote == math.inf and achieved.get("request_rate", 0.0) > 0.0:
+        lines.append(
+            "The 2nd level accepts nothing (remote = inf): the remote answers that are paid for are all rejected. "
+            "Allow more false alarms, label more rows, or go without it (--no-second-level)."
+        )
     if "without_requests" in achieved:
         lines.append(str(achieved["without_requests"]))
     return lines

@@ -49,6 +49,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from bisupervised.assessment import compare
+    from bisupervised.calibration import Thresholds
     from bisupervised.learned import COMPARABLE
     from bisupervised.report.text import progress_bar
 
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         learned=COMPARABLE,
         only=_names(args.only),
         request_rate=args.request_rate,
-        local_threshold=_local_threshold(args.thresholds),
+        thresholds=None if args.thresholds is None else Thresholds.load(args.thresholds),
         alpha=args.alpha,
         folds=args.folds,
         seed=args.seed,
@@ -87,12 +88,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _names(given: list[str] | None) -> list[str] | None:
     return None if given is None else [name.strip() for names in given for name in names.split(",") if name.strip()]
-
-
-def _local_threshold(path: Path | None) -> float | None:
-    from bisupervised.calibration import Thresholds
-
-    return None if path is None else Thresholds.load(path).local
 
 
 def _words(args: argparse.Namespace) -> list[str]:

@@ -257,6 +257,12 @@ _READ_BY = {
 
 
 def _refuse_others(args: argparse.Namespace, target: str) -> None:
+    if args.no_second_level and target in ("within-limits", "lowest-cost"):
+        raise InputError(f"--no-second-level does not go with {target}, which chooses both levels together")
+    if args.no_early_abstention and target not in ("within-limits", "lowest-cost"):
+        raise InputError(
+            f"--no-early-abstention goes with limits or --target lowest-cost: {target} never abstains early"
+        )
     if args.no_guarantee and target != "within-limits":
         raise InputError(f"--no-guarantee goes with --max-risk, --max-abstention or --max-cost, not {target}")
     for option, targets in _READ_BY.items():

@@ -31,7 +31,7 @@ from bisupervised.evaluation.candidates import (
 )
 from bisupervised.evaluation.compared import CandidateFigures, Comparison, Criterion, LevelComparison
 from bisupervised.evaluation.comparison_cautions import warnings_of
-from bisupervised.evaluation.deferral import deferral_of
+from bisupervised.evaluation.deferral import Deferral, deferral_of
 from bisupervised.evaluation.deferral_order import DeferralOrder
 from bisupervised.evaluation.evaluation import as_flags, graded_table
 from bisupervised.evaluation.influence import (
@@ -62,6 +62,7 @@ def compare_supervisors(
     only: Sequence[str] | None = None,
     request_rate: float | None = None,
     local_threshold: float | None = None,
+    deferral: Deferral | None = None,
     alpha: float = 0.05,
     folds: int = 5,
     seed: int = 0,
@@ -74,7 +75,7 @@ def compare_supervisors(
     with the baseline, where not all are wanted: fewer take less time, and fewer labels. What is fitted is fitted on
     `folds` - 1 of the seeded folds of the labelled rows and scores the other one. The inputs that the 2nd level sees
     are those that the table's local confidence defers at a `request_rate` (at most; default 0.5) or at a
-    `local_threshold`, or, of a log, those that were deferred.
+    `local_threshold`, those of a given `deferral`, or, of a log, those that were deferred.
 
     The baseline is max softmax, or without class probabilities the recorded confidence. Another one is recommended
     only where its gain over the baseline, paired, is significant at `alpha` among all candidates of the level.
@@ -84,11 +85,14 @@ def compare_supervisors(
         raise InputError(
             f"{objective.name} has no value for one input; supervisors are compared by a graded objective"
         )
+    if folds < 2:
+        raise InputError(f"cross-fitting takes at least 2 folds, not {folds}")
     if not 0.0 < alpha < 1.0:
         raise InputError(f"alpha is a share between 0 and 1, as in 0.05, not {alpha}")
     _check_levels({"scores": scores, "learned": learned})
     table = graded_table(table, objective)
-    deferral = deferral_of(table, request_rate, local_threshold)
+    if deferral is None:
+        deferral = deferral_of(table, request_rate, local_threshold)
     candidates = {level: _candidates(table, level, scores or {}, learned or {}) for level in LevelName}
     _check_names(only, candidates)
     notes = [*table.notes]

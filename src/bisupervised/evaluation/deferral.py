@@ -7,11 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from bisupervised.decision import accept, check_threshold
+from bisupervised.decision import accept, check_threshold, first_level
 from bisupervised.errors import InputError
 from bisupervised.evaluation.deferral_order import DeferralOrder
 from bisupervised.evaluation.evaluation import recorded_routes
-from bisupervised.records import BoolArray, Route
+from bisupervised.evaluation.system import as_routed
+from bisupervised.records import BoolArray
 from bisupervised.table import Table
 
 #: The share of inputs that is deferred, for the 2nd level, where nobody says otherwise.
@@ -33,12 +34,12 @@ def deferral_of(table: Table, request_rate: float | None, local_threshold: float
         raise InputError("give a request rate or a local threshold, not both: either says which inputs are deferred")
     if local_threshold is not None:
         limit = check_threshold(local_threshold, "local threshold")
-        return Deferral(~accept(table.local.confidences, limit), f"by the local threshold {limit:g}")
+        return Deferral(first_level(table.local.confidences, limit)[1], f"by the local threshold {limit:g}")
     routes = recorded_routes(table)
     if request_rate is None and not table.remote.asked.all():
         if routes is None:
             return Deferral(table.remote.asked, "those for which the remote model was asked when they were recorded")
-        return Deferral(routes != Route.LOCAL, "those that were deferred when they were recorded")
+        return Deferral(as_routed(table, routes).requested, "those that were deferred when they were recorded")
     rate = REQUEST_RATE if request_rate is None else request_rate
     if not 0.0 < rate <= 1.0:
         raise InputError(f"a request rate is a share between 0 and 1, as in 0.5, not {rate}")

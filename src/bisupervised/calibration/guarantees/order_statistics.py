@@ -91,9 +91,9 @@ def _at_rank(scores: FloatArray, figure: str, target: float, delta: float | None
     missing = int(np.isnan(scores).sum())
     rank = math.floor(target * (n + 1) + 1e-9) if delta is None else largest_rank(n, target, _checked(delta))
     rank = min(rank, n)
-    if missing and rank <= missing:
+    if rank <= missing:
         return _too_many_missing(missing, figure, target, delta, n)
-    threshold = float(np.partition(scores, rank - missing - 1)[rank - missing - 1]) if rank > missing else -math.inf
+    threshold = float(np.partition(scores, rank - missing - 1)[rank - missing - 1])
     below = int(np.count_nonzero(~accept(scores, threshold)))
     return Certified(
         method=_METHOD,
@@ -104,7 +104,6 @@ def _at_rank(scores: FloatArray, figure: str, target: float, delta: float | None
         counts={"rank": rank, "below": below, "missing": missing, "tied": _tied(scores, threshold)},
         bounds={figure: rank / (n + 1) if delta is None else _bound(rank, n, delta)},
         assumption=(EXCHANGEABLE if delta is None else INDEPENDENT).format(n=n),
-        remarks=_remarks(rank, n, figure, target, delta),
     )
 
 
@@ -119,14 +118,7 @@ def _tied(scores: FloatArray, threshold: float) -> int:
 @lru_cache(maxsize=1024)
 def _bound(rank: int, n: int, delta: float) -> float:
     """What Beta(rank, n + 1 - rank) exceeds with probability delta."""
-    return float(upper_bound(rank - 1, n, delta)) if rank else 0.0
-
-
-def _remarks(rank: int, n: int, figure: str, target: float, delta: float | None) -> tuple[str, ...]:
-    if rank:
-        return ()
-    needed = rows_on_average(0.0, target) if delta is None else rows_needed(0.0, target, delta)
-    return (f"{n} rows are too few to use any of the {figure.replace('_', ' ')}; {needed} would be enough to begin.",)
+    return float(upper_bound(rank - 1, n, delta))
 
 
 def _too_many_missing(missing: int, figure: str, target: float, delta: float | None, n: int) -> Infeasible:
@@ -137,7 +129,9 @@ def _too_many_missing(missing: int, figure: str, target: float, delta: float | N
         {figure: target},
         delta,
         n,
-        f"{missing} of them have no confidence (or were abstained on early): they count whatever the threshold",
+        f"{missing} of them have no confidence (or were abstained on early): they count whatever the threshold"
+        if missing
+        else "so few rows cannot exclude that as many inputs have no confidence at all",
         {figure: (missing + 1) / (n + 1) if delta is None else _bound(missing + 1, n, delta)},
         None if needed is None else max(needed - n, 1),
     )

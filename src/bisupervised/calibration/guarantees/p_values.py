@@ -25,7 +25,8 @@ def exact(errors: Any, n: Any, target: float) -> FloatArray:
     >>> exact([0, 3, 0], [45, 100, 0], 0.05).round(3).tolist()
     [0.099, 0.258, 1.0]
     """
-    return np.where(np.asarray(n) > 0, binomial_cdf(errors, n, target), 1.0)
+    p = 0.0 if target >= 1.0 else binomial_cdf(errors, n, target)  # no share is above 1
+    return np.where(np.asarray(n) > 0, p, 1.0)
 
 
 def hoeffding_bentkus(total: Any, n: Any, target: float) -> FloatArray:

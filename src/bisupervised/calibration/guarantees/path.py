@@ -77,11 +77,12 @@ def _front(grid: JointGrid, abstain: Any, limits: Limits, prices: Prices, n_test
 
 
 def _thinned(z: FloatArray) -> AnyArray:
-    """Indices of rising z, the first one and then each that is a step above the one before."""
+    """Indices of rising z: the first one, then each that is a step above the one before, and the last, which is the
+    cheapest of all and may lie within a step of the safest."""
     kept = [0]
     while (after := max(int(np.searchsorted(z, z[kept[-1]] + _STEP)), kept[-1] + 1)) < len(z):
         kept.append(after)
-    return np.array(kept)
+    return np.unique([*kept, len(z) - 1])
 
 
 def _reach(front: _Front) -> float:
