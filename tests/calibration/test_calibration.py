@@ -21,8 +21,9 @@ from bisupervised.calibration import (
     judged_on,
     split_rows,
     target_by_name,
-    threshold_grid,
 )
+from bisupervised.calibration.choice import calibration_rows
+from bisupervised.calibration.joint_grid import joint_grid
 from bisupervised.decision import decide
 from bisupervised.errors import InfeasibleTarget, InputError, TableError, ThresholdError
 from bisupervised.records import Route
@@ -45,21 +46,6 @@ def made(n: int = 800, seed: int = 0) -> Table:
     return table_of(
         list(zip(local, rng.random(n) < 0.3 + 0.5 * local, remote, rng.random(n) < 0.5 + 0.5 * remote, strict=True))
     )
-
-
-@given(ROWS, st.sampled_from([5, 400]))
-@settings(max_examples=120, deadline=None)
-def test_the_grid_counts_what_the_decision_decides(rows: list, points: int) -> None:
-    table = table_of(rows)
-    local, remote = table.correct("local"), table.correct("remote")
-    grid = threshold_grid(table.local.confidences, local, table.remote.confidences, remote, points=points)
-    for i, first in enumerate(grid.local_thresholds):
-        for j, second in enumerate(grid.remote_thresholds):
-            routes = decide(table.local.confidences, first, table.remote.confidences, second)
-            right = np.where(routes == Route.LOCAL, local, remote)
-            assert grid.request_rate[i] == pytest.approx((routes != Route.LOCAL).mean())
-            assert grid.coverage[i, j] == pytest.approx((routes != Route.REJECTED).mean())
-            assert grid.correct[i, j] == pytest.approx((right * (routes != Route.REJECTED)).mean())
 
 
 @given(ROWS, st.floats(0, 1))
@@ -132,9 +118,7 @@ def test_the_lowest_cost_is_the_lowest_of_its_grid() -> None:
             error * wrong + abstention * (routes == Route.REJECTED).mean() + request * (routes != Route.LOCAL).mean()
         )
 
-    grid = threshold_grid(
-        table.local.confidences, table.correct("local"), table.remote.confidences, table.correct("remote"), points=30
-    )
+    grid = joint_grid(calibration_rows(table), local_points=30, remote_points=30)
     costs = [cost(a, b) for a in grid.local_thresholds for b in grid.remote_thresholds]
     assert cost(local, remote) == pytest.approx(min(costs))
 

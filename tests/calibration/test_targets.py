@@ -16,8 +16,9 @@ from bisupervised.calibration import (
     RemoteEven,
     RequestBudget,
     target_by_name,
-    threshold_grid,
 )
+from bisupervised.calibration.joint_grid import joint_grid
+from bisupervised.calibration.rule import CalibrationRows
 from bisupervised.calibration.targets import TARGETS, describe
 from bisupervised.decision import accept, decide
 from bisupervised.errors import InfeasibleTarget, InputError, TableError
@@ -121,7 +122,7 @@ def test_lowest_cost_is_the_cheapest_pair_of_its_grid(made: tuple, costs: tuple,
         rate, _, wrong, rejected = outcome(made, local_at, remote_at)
         return error * wrong + abstention * rejected + request * rate
 
-    grid = threshold_grid(*made, points=points)
+    grid = joint_grid(CalibrationRows.of(*made), local_points=points, remote_points=points)
     cheapest = min(price(t1, t2) for t1 in grid.local_thresholds for t2 in grid.remote_thresholds)
     pair = both(LowestCost(error, abstention, request, points, early_abstention=False).choose(a_table(*made)))
     assert price(*pair) == pytest.approx(cheapest)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bisupervised.calibration.grid import threshold_grid
+from bisupervised.calibration.joint_grid import joint_grid
+from bisupervised.calibration.rule import CalibrationRows
 from bisupervised.decision import accept, decide, decide_and_answer
 from bisupervised.evaluation import (
     DeferralOrder,
@@ -127,18 +128,18 @@ def test_the_supervised_table_is_the_system_at_its_thresholds(made: tuple, targe
 @given(rows(graded=True), st.sampled_from([3, 4, 7, 400]))
 def test_the_grid_is_the_system_at_every_pair_of_thresholds(made: tuple, points: int) -> None:
     local, left, remote, right = made
-    grid = threshold_grid(local, left, remote, right, points=points)
+    grid = joint_grid(CalibrationRows.of(local, left, remote, right), local_points=points, remote_points=points)
     assert grid.local_thresholds[[0, -1]].tolist() == [-np.inf, np.inf]
     assert (np.diff(grid.local_thresholds) > 0).all()
+    counts = grid.counts(0)
     for i, local_at in enumerate(grid.local_thresholds):
         for j, remote_at in enumerate(grid.remote_thresholds):
             routes = decide(local, local_at, remote, remote_at)
             taken = np.where(routes == Route.LOCAL, left, right).astype(float)
             accepted = routes != Route.REJECTED
-            assert grid.request_rate[i] == pytest.approx((routes != Route.LOCAL).mean(), abs=1e-12)
-            assert grid.coverage[i, j] == pytest.approx(accepted.mean(), abs=1e-12)
-            assert grid.correct[i, j] == pytest.approx((taken * accepted).mean(), abs=1e-12)
-            assert grid.risk_of_all[i, j] == pytest.approx(((1 - taken) * accepted).mean(), abs=1e-12)
+            assert counts.requests[i, 0] == (routes != Route.LOCAL).sum()
+            assert counts.accepted[i, j] == accepted.sum()
+            assert counts.loss[i, j] == pytest.approx(((1 - taken) * accepted).sum(), abs=1e-9)
 
 
 @settings(deadline=None, max_examples=100)

@@ -2,7 +2,6 @@
 
 from bisupervised.calibration.calibrate import calibrate_table, data_hash, judged_on, rows_to_judge, split_rows
 from bisupervised.calibration.choice import Choice, Target
-from bisupervised.calibration.grid import ThresholdGrid, threshold_grid
 from bisupervised.calibration.targets import (
     BestAccuracy,
     FalseAlarmRate,
@@ -22,7 +21,6 @@ __all__ = [
     "RemoteEven",
     "RequestBudget",
     "Target",
-    "ThresholdGrid",
     "Thresholds",
     "WithinLimits",
     "calibrate_table",
@@ -31,5 +29,4 @@ __all__ = [
     "rows_to_judge",
     "split_rows",
     "target_by_name",
-    "threshold_grid",
 ]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisupervised.calibration.grid import quantile_thresholds
 from bisupervised.calibration.rule import CalibrationRows, Counts, Rule
 from bisupervised.records import AnyArray, FloatArray, IntArray
 
@@ -117,3 +116,12 @@ def _cells(a: IntArray, b: IntArray, rows: int, columns: int, weights: FloatArra
 def _sums(cell: IntArray, weights: FloatArray, size: int) -> FloatArray:
     # Of no rows at all, NumPy counts in integers.
     return np.bincount(cell, weights=weights, minlength=size).astype(np.float64, copy=False)
+
+
+def quantile_thresholds(confidences: FloatArray, points: int) -> FloatArray:
+    """At most `points` rising thresholds: order statistics at even ranks, between -inf and +inf."""
+    known = np.sort(confidences[~np.isnan(confidences)])
+    if len(known) == 0:
+        return np.array([-np.inf, np.inf])
+    ranks = np.linspace(0, len(known) - 1, points - 2).round().astype(np.int64)
+    return np.unique(np.concatenate([[-np.inf], known[ranks], [np.inf]]))

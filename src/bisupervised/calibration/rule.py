@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,6 @@ from bisupervised.errors import InputError
 from bisupervised.records import AnyArray, BoolArray, FloatArray
 
 _BLOCK = 2_000_000  #: cells of the boolean tables that are held at a time
-
-
-class Action(IntEnum):
-    """What the 1st level does with an input."""
-
-    ACCEPT = 0
-    DEFER = 1
-    ABSTAIN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +149,3 @@ def figures_of(rows: CalibrationRows, rule: Rule) -> Counts:
     """
     many = replay(rows, rule.local, rule.remote, rule.abstain)
     return Counts(many.n, int(many.accepted[0]), float(many.loss[0]), int(many.requests[0]), int(many.early[0]))
-
-
-def actions(local_confidence: FloatArray, rule: Rule) -> AnyArray:
-    """(n,) values of `Action`."""
-    accepted, deferred = first_level(local_confidence, rule.local, rule.abstain)
-    chosen: AnyArray = np.where(accepted, Action.ACCEPT, np.where(deferred, Action.DEFER, Action.ABSTAIN))
-    return chosen.astype(np.uint8)
