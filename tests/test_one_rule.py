@@ -32,7 +32,7 @@ from bisupervised.records import (
     Route,
     take_outputs,
 )
-from bisupervised.supervisor import Supervisor, pair_confidences
+from bisupervised.supervisor import Supervisor, weighed
 from bisupervised.table import Table, table_from_outcomes
 from fakes import FakeModel
 
@@ -52,6 +52,7 @@ class Recorded:
     threshold: float
     never: tuple[str, ...]
     abstain: float = -INF  # of the 1st level
+    learned: bool = False  # of the 1st level: `halved` confidences are compared with the thresholds
     pair: bool = False  # of the 2nd level: `weigh` decides
 
     def output(self) -> ModelOutput:
@@ -66,20 +67,22 @@ class Recorded:
             self.threshold,
             never_trust=self.never,
             abstain=self.abstain,
+            learned=halved if self.learned else None,
             pair=weigh if self.pair else None,
         )
 
     def confidence(self, row: int) -> float:
         """NaN where there is none that counts."""
         no_evidence = row in self.failed or self.predictions[row] in self.never
-        return NAN if no_evidence else self.confidences[row]
+        confidence = self.confidences[row] / 2 if self.learned else self.confidences[row]
+        return NAN if no_evidence else confidence
 
     # The rule by hand.
     def reason(self, row: int) -> Reason:
         if row in self.failed:
             return Reason.FAILED
-        confidence = self.confidences[row]
-        if self.predictions[row] in self.never or math.isnan(confidence):
+        confidence = self.confidence(row)
+        if math.isnan(confidence):
             return Reason.NO_EVIDENCE
         if confidence >= self.threshold:
             return Reason.TRUSTED
@@ -87,6 +90,11 @@ class Recorded:
 
     def trusted(self, row: int) -> bool:
         return self.reason(row) is Reason.TRUSTED
+
+
+def halved(output: ModelOutput, confidences: np.ndarray) -> np.ndarray:
+    """A learned supervisor of the 1st level, which knows something even of what nobody may trust."""
+    return np.where(np.isnan(confidences), 0.7, confidences / 2)
 
 
 def weigh(both: BothLevels) -> PairConfidences:
@@ -123,7 +131,8 @@ def recordings(draw: st.DrawFn) -> tuple[Recorded, Recorded]:
 
     # The local model knows fewer classes, and says `other` for the rest.
     local, remote = level(["a", NEVER]), level(["a", "b", "c", NEVER])
-    return replace(local, abstain=draw(st.just(-INF) | THRESHOLDS)), replace(remote, pair=draw(st.booleans()))
+    local = replace(local, abstain=draw(st.just(-INF) | THRESHOLDS), learned=draw(st.booleans()))
+    return local, replace(remote, pair=draw(st.booleans()))
 
 
 def deferred_by_hand(local: Recorded, row: int) -> bool:
@@ -175,7 +184,7 @@ def decided_in_columns(local: Recorded, remote: Recorded, left: np.ndarray, righ
     columns |= {f"{name}_correct": np.ones(len(left)) for name in ("local", "remote")}
     pair = None
     if remote.pair:
-        pair = pair_confidences(weigh, BothLevels(local.output(), left, remote.output(), right))
+        pair = weighed(weigh(BothLevels(local.output(), left, remote.output(), right)), left, right)
     table = Table.from_columns({"id": [str(row) for row in range(len(left))], **columns})
     return bisupervised(table, local.threshold, remote.threshold, local.abstain, pair=pair)
 
@@ -185,7 +194,7 @@ ONE_OF_EACH = (
     Recorded([NAN, 0.3, 0.3, NAN, 0.2, 1.0], ["b"] * 6, frozenset({5}), 0.3, ()),
 )
 THREE_ACTIONS = (
-    Recorded([0.7, 0.69, NAN, 0.1, 0.5, 0.4], ["a"] * 6, frozenset(), 0.7, (), abstain=0.2),
+    Recorded([1.4, 1.38, NAN, 0.2, 1.0, 0.8], ["a"] * 6, frozenset(), 0.7, (), abstain=0.2, learned=True),
     Recorded([0.1, 0.3, 0.3, 0.9, 0.4, NAN], ["a", "b", "a", "a", "a", "b"], frozenset({2}), 0.5, (), pair=True),
 )
 

@@ -72,7 +72,7 @@ def deciding(n: int, local: Judging, remote: Judging) -> Generator[Ask, ModelOut
         # Nothing to ask: trusted, or abstained on. Without a remote prediction nothing of it is accepted.
         return Decisions(route(local_accepted, local_accepted), local_output, local_verdicts, local_s, deferred)
     remote_output = yield Ask(LevelName.REMOTE, deferred)
-    seen = Deferred(local_output, local_verdicts.confidences, deferred)
+    seen = Deferred(local_output, local_verdicts.compared, deferred)
     remote_verdicts, remote_s = _judge(remote, remote_output, seen)
     if deferred.size == n:  # so does every single input that is deferred
         remote_accepted = remote_verdicts.accepted

@@ -389,11 +389,7 @@ def _with_learned(supervisor: Supervisor, thresholds: Thresholds, level: str) ->
     if level == "remote":
         return replace(supervisor, pair=supervisors_of(thresholds).second)
     first = supervisors_of(thresholds).first
-    return (
-        supervisor
-        if first is None
-        else replace(supervisor, quantifier=LearnedConfidence(first, supervisor.quantifier))
-    )
+    return supervisor if first is None else replace(supervisor, learned=LearnedConfidence(first))
 
 
 def _function(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:

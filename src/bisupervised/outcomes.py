@@ -44,6 +44,7 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
         "local_supervisor_s": decisions.local_supervisor_s,
         "local_cost": _first_cost(local, costs[0]),
         "local_error": str(local.failures[0]) if local.failures else None,
+        "learned_confidence": _first_or_none(decisions.local_verdicts.learned),
     }
     if remote is None or decisions.remote_verdicts is None:
         return Outcome(
@@ -72,7 +73,7 @@ def outcome_of(decisions: Decisions, id_: str, costs: tuple[float, float]) -> Ou
         remote_supervisor_s=decisions.remote_supervisor_s,
         remote_cost=_first_cost(remote, costs[1]),
         remote_error=str(remote.failures[0]) if remote.failures else None,
-        pair_confidence=None if (pair := decisions.remote_verdicts.pair_confidences) is None else float(pair[0]),
+        pair_confidence=_first_or_none(decisions.remote_verdicts.learned),
     )
 
 
@@ -96,6 +97,10 @@ def _first_cost(output: ModelOutput, constant: float) -> float:
         return constant
     cost = float(output.cost[0])
     return constant if cost != cost and output.failures else cost
+
+
+def _first_or_none(column: FloatArray | None) -> float | None:
+    return None if column is None else float(column[0])
 
 
 def _first(column: FloatArray | None) -> float:
@@ -162,9 +167,9 @@ def outcomes_of(decisions: Decisions, ids: Sequence[str], costs: tuple[float, fl
             costs[1],
         )
         remote = _scatter(asked, decisions.deferred, n)
-        if decisions.remote_verdicts.pair_confidences is not None:
+        if decisions.remote_verdicts.learned is not None:
             pair = np.full(n, NAN)
-            pair[decisions.deferred] = decisions.remote_verdicts.pair_confidences
+            pair[decisions.deferred] = decisions.remote_verdicts.learned
         from_remote = decisions.routes == Route.REMOTE
         answers[from_remote] = remote.predictions[from_remote]
         answers[decisions.routes == Route.REJECTED] = None
@@ -184,6 +189,7 @@ def outcomes_of(decisions: Decisions, ids: Sequence[str], costs: tuple[float, fl
         fallback_s=np.zeros(n),
         fallback_errors=[None] * n,
         pair_confidences=pair,
+        learned_confidences=decisions.local_verdicts.learned,
     )
 
 
@@ -231,6 +237,7 @@ def join_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
         fallback_s=np.concatenate([part.fallback_s for part in parts]),
         fallback_errors=[error for part in parts for error in part.fallback_errors],
         pair_confidences=_join_known([part.pair_confidences for part in parts], [len(part) for part in parts]),
+        learned_confidences=_join_known([part.learned_confidences for part in parts], [len(part) for part in parts]),
     )
 
 

@@ -248,12 +248,16 @@ class Verdicts:
     abstained: BoolArray | None = None
     #: (n,) of the 2nd level: the answer, if it is accepted, is the local prediction (arbitration); None: nowhere
     local_preferred: BoolArray | None = None
-    #: (n,) of the 2nd level: the confidences of a supervisor of both levels, compared with the threshold in the place
-    #: of `confidences`; None: there is none
-    pair_confidences: FloatArray | None = None
+    #: (n,) of a learned supervisor, compared with the threshold in the place of `confidences`; None: there is none
+    learned: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.confidences)
+
+    @property
+    def compared(self) -> FloatArray:
+        """(n,) what was compared with the threshold."""
+        return self.confidences if self.learned is None else self.learned
 
     @property
     def deferred(self) -> BoolArray:
@@ -268,8 +272,7 @@ class Verdicts:
             return Reason.FAILED
         if self.abstained is not None and self.abstained[row]:
             return Reason.ABSTAINED
-        compared = self.confidences if self.pair_confidences is None else self.pair_confidences
-        return Reason.NO_EVIDENCE if np.isnan(compared[row]) else Reason.NOT_TRUSTED
+        return Reason.NO_EVIDENCE if np.isnan(self.compared[row]) else Reason.NOT_TRUSTED
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -387,12 +390,14 @@ class Outcome:
     #: of what is answered after a request, by a supervisor that has read both levels; NaN: no request, or nothing to
     #: weigh; None: there is no such supervisor
     pair_confidence: float | None = None
+    #: of the local prediction, by a learned supervisor of the 1st level; None: there is no such supervisor
+    learned_confidence: float | None = None
 
     @property
     def answer_confidence(self) -> float:
         """The confidence that the last threshold was compared with."""
         if not self.remote_requested:
-            return self.local_confidence
+            return self.local_confidence if self.learned_confidence is None else self.learned_confidence
         return self.remote_confidence if self.pair_confidence is None else self.pair_confidence
 
     @property
@@ -429,6 +434,7 @@ class Outcomes:
     fallback_s: FloatArray  #: (n,)
     fallback_errors: Sequence[str | None]
     pair_confidences: FloatArray | None = None  #: (n,) as `Outcome.pair_confidence`; None: no such supervisor
+    learned_confidences: FloatArray | None = None  #: (n,) as `Outcome.learned_confidence`
 
     def __len__(self) -> int:
         return len(self.routes)
@@ -461,6 +467,7 @@ class Outcomes:
             fallback_s=float(self.fallback_s[row]),
             fallback_error=self.fallback_errors[row],
             pair_confidence=None if self.pair_confidences is None else float(self.pair_confidences[row]),
+            learned_confidence=None if self.learned_confidences is None else float(self.learned_confidences[row]),
         )
 
     def raise_for_rejected(self) -> None:

@@ -25,6 +25,8 @@ from bisupervised.records import (
     take_outputs,
 )
 
+#: A learned supervisor of one level: its output and the confidences in it -> (n,) learned ones.
+Learned: TypeAlias = Callable[[ModelOutput, FloatArray], FloatArray]
 #: A supervisor that has read both levels.
 Pair: TypeAlias = Callable[[BothLevels], PairConfidences]
 
@@ -38,8 +40,9 @@ class Supervisor:
     `temperature` makes the class probabilities match frequencies before the quantifier reads them,
     `confidence_calibration` (isotonic, beta, Venn-ABERS) the confidences after it.
     `abstain` is a second threshold, for the 1st level: below it an input is rejected at once, without asking the
-    remote model (see `bisupervised.decision`). `pair`, for the 2nd level, is a supervisor that reads both levels: its
-    confidences take the place of this one's, and it may prefer the local prediction.
+    remote model (see `bisupervised.decision`). `learned`, for the 1st level, and `pair`, for the 2nd, are learned
+    supervisors: the threshold is compared with their confidences in the place of this one's. A pair reads both
+    levels, and may prefer the local prediction.
     `never_trust` names predictions that are never accepted whatever their confidence, such as the `other`
     class of a local model that knows only the frequent classes (the paper's input domain reduction): they
     count as giving no evidence.
@@ -51,6 +54,7 @@ class Supervisor:
     confidence_calibration: ConfidenceCalibration | None = None
     never_trust: Collection[Any] = ()
     abstain: float = -math.inf
+    learned: Learned | None = None
     pair: Pair | None = None
 
     def __post_init__(self) -> None:
@@ -104,36 +108,45 @@ class Supervisor:
         `deferred` is given at the 2nd level: what the 1st made of the same inputs.
         """
         confidences = self.confidences(output)
-        if self.pair is not None and deferred is not None:
+        if deferred is not None and self.pair is not None:
             return self._judge_pair(output, confidences, deferred, self.pair)
+        learned = None if self.learned is None else known_where(confidences, self.learned(output, confidences))
+        compared = confidences if learned is None else learned
         if self.abstain == -math.inf:
-            return Verdicts(confidences, accept(confidences, self.threshold), self.threshold, output.failures)
-        accepted, asked = first_level(confidences, self.threshold, self.abstain)
-        return Verdicts(confidences, accepted, self.threshold, output.failures, abstained=~(accepted | asked))
+            accepted, abstained = accept(compared, self.threshold), None
+        else:
+            accepted, asked = first_level(compared, self.threshold, self.abstain)
+            abstained = ~(accepted | asked)
+        return Verdicts(confidences, accepted, self.threshold, output.failures, abstained=abstained, learned=learned)
 
     def _judge_pair(self, output: ModelOutput, confidences: FloatArray, deferred: Deferred, pair: Pair) -> Verdicts:
         local_output, local_confidences = deferred.taken()
-        seen = pair_confidences(pair, BothLevels(local_output, local_confidences, output, confidences))
+        seen = pair(BothLevels(local_output, local_confidences, output, confidences))
+        seen = weighed(seen, local_confidences, confidences)
         return Verdicts(
             confidences,
             accept(seen.confidences, self.threshold),
             self.threshold,
             output.failures,
             local_preferred=seen.local_preferred,
-            pair_confidences=seen.confidences,
+            learned=seen.confidences,
         )
 
 
-def pair_confidences(pair: Pair, both: BothLevels) -> PairConfidences:
+def known_where(confidences: FloatArray, learned: FloatArray) -> FloatArray:
+    """(n,) learned confidences, NaN where the level's own is: it failed, brought no evidence, or is never trusted."""
+    unknown = np.isnan(confidences)
+    return np.where(unknown, np.nan, learned) if unknown.any() else learned
+
+
+def weighed(seen: PairConfidences, local_confidences: FloatArray, remote_confidences: FloatArray) -> PairConfidences:
     """What a supervisor of both levels makes of k inputs, without what nobody may trust.
 
-    NaN where the prediction that would be the answer has no confidence of its own: it failed, brought no evidence, or
-    is never trusted.
+    NaN where the prediction that would be the answer has no confidence of its own.
     """
-    seen = pair(both)
-    unknown = np.isnan(both.remote_confidences)
+    unknown = np.isnan(remote_confidences)
     if seen.local_preferred is not None:
-        unknown = np.where(seen.local_preferred, np.isnan(both.local_confidences), unknown)
+        unknown = np.where(seen.local_preferred, np.isnan(local_confidences), unknown)
     if not unknown.any():
         return seen
     return replace(seen, confidences=np.where(unknown, np.nan, seen.confidences))

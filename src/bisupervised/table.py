@@ -668,6 +668,13 @@ def table_from_outcomes(outcomes: Any, labels: Iterable[Any] | None = None) -> T
             "deferred_because": np.array(
                 [None if one is None else str(one) for one in outcomes.deferred_because], object
             ),
-            **({} if outcomes.pair_confidences is None else {"pair_confidence": outcomes.pair_confidences}),
+            **{
+                name: column
+                for name, column in (
+                    ("pair_confidence", outcomes.pair_confidences),
+                    ("learned_confidence", outcomes.learned_confidences),
+                )
+                if column is not None
+            },
         },
     )

@@ -149,3 +149,33 @@ def test_the_log_is_evaluated_as_it_was_decided(running: InThread, upstream: Fau
     ours = evaluate_at(table, 0.9, 0.5).systems["bisupervised"]
     assert ours.request_rate.value == pytest.approx(table.remote.asked.mean())
     assert ours.route_shares["local"] == 1.0, "the route says where the answer came from, not whether it was deferred"
+
+
+def test_a_learned_first_level_stands_in_the_way_of_no_mode(tmp_path: Path, upstream: FaultyUpstream) -> None:
+    supervisors, _ = learn_on_a_part(rows(0.7, 0.9), ["deferral", "arbiter"])
+    named: dict[str, Any] = save_beside(supervisors, tmp_path / "learned.toml")
+    replace(Thresholds(2.0, 0.5), **named).save(tmp_path / "learned.toml")
+    other, _ = learn_on_a_part(rows(0.6, 0.9), ["stacked"])
+    named = save_beside(other, tmp_path / "other.toml")
+    replace(Thresholds(0.9, 0.5), **named).save(tmp_path / "other.toml")
+    large = endpoint(upstream.base_url, "large")
+    section = cascade(in_process(), large, "learned") | {"thresholds": "learned.toml"}
+    with gateway(tmp_path, section) as running:
+        reply = running.chat("easy", "learned")
+        assert reply.headers["x-bisupervised-route"] == "remote"
+        assert float(reply.headers["x-bisupervised-local-confidence"]) == 0.9375
+        assert -1.0 <= float(reply.headers["x-bisupervised-learned-confidence"]) < 1.0
+        row = running.row(reply)
+        assert row["local_confidence"] == 0.9375
+        assert row["learned_confidence"] == pytest.approx(float(reply.headers["x-bisupervised-learned-confidence"]))
+        change = running.request("PUT", "/v1/cascades/learned/mode", {"mode": "observe"})
+        assert change.status == 200, change.body
+        assert running.chat("easy", "learned").headers["x-bisupervised-mode"] == "observe"
+    section |= {"thresholds": "other.toml"}  # another supervisor: the older thresholds are none of its own
+    with gateway(tmp_path, section) as running:
+        changes = running.request("GET", "/v1/changes?cascade=learned").json["changes"]
+        newest = max(one["id"] for one in changes if one["kind"] == "thresholds")
+        back = running.request("POST", f"/v1/changes/{newest}/rollback", {})
+        assert back.status == 400, back.body
+        running.request("PUT", "/v1/cascades/learned/mode", {"mode": "enforce"})
+        assert running.chat("easy", "learned").headers["x-bisupervised-mode"] == "enforce"

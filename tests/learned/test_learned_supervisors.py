@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from bisupervised.calibration import Thresholds, WithinLimits
 from bisupervised.cascade import replay
 from bisupervised.cli import main
 from bisupervised.config import load_config
+from bisupervised.decision import accept
 from bisupervised.errors import ConfigError, InputError, TableError, ThresholdError
+from bisupervised.evaluation.system import bisupervised
 from bisupervised.learned import LearnedConfidence, learn_on_a_part, save_beside, supervisors_of
 from bisupervised.quantifiers import GivenConfidence
 from bisupervised.records import ModelOutput, Route
-from bisupervised.sources import write_table
+from bisupervised.sources import read_table, write_table
 from bisupervised.supervisor import Supervisor
-from bisupervised.table import Table
+from bisupervised.table import Table, table_from_outcomes
 
 
 def a_table(n: int = 3000, seed: int = 0) -> Table:
@@ -161,7 +164,10 @@ def test_both_levels_learn_together_and_the_running_system_reads_the_learned_con
     fresh = a_table(400, seed=5)
     outputs = [ModelOutput(level.predictions, confidences=level.confidences) for level in (fresh.local, fresh.remote)]
     local = Supervisor(
-        LearnedConfidence(supervisors.first, GivenConfidence()), thresholds.local, abstain=thresholds.abstain
+        GivenConfidence(),
+        thresholds.local,
+        abstain=thresholds.abstain,
+        learned=LearnedConfidence(supervisors.first),
     )
     remote = Supervisor(GivenConfidence(), thresholds.remote, pair=supervisors.second)
     decisions = replay(*outputs, (local, remote))
@@ -172,10 +178,10 @@ def test_both_levels_learn_together_and_the_running_system_reads_the_learned_con
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--learn", "pair"], "knows nothing of supervisors that read both levels"),
+        (["--learn", "pair"], "--learn pair goes with a limit on the risk"),
         (["--learn", "pair", "--learn-share", "2", "--max-risk", "0.3"], "lies between 0 and 1"),
         (["--learn-share", "0.5"], "--learn-share goes with --learn"),
-        (["--learn", "pair", "--supervisors-of", "x.toml"], "not both"),
+        (["--learn", "deferral", "--supervisors-of", "x.toml"], "not both"),
         (["--supervisors-of", "absent.toml", "--max-risk", "0.3"], "there is no thresholds file absent.toml"),
         (["--learn", "pair", "--by", "id"], "--by has no learned supervisors"),
         (["--learn", "pair,arbiter", "--max-risk", "0.3"], "at most one supervisor is learned for each level"),
@@ -198,3 +204,53 @@ def test_thresholds_of_one_supervisor_are_not_those_of_another(learned: Path, tm
     assert {level: (one["kind"], one["file"]) for level, one in named.items()} == {
         "second_level": ("pair", "t-second-level.npz")
     }
+
+
+# ---------------------------------------------------------------- what a reader stumbled over
+
+
+def test_a_log_and_what_predict_writes_are_read_as_they_were_decided(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "thresholds.toml"
+    options = ["--learn", "deferral,arbiter", "--max-risk", "0.2", "--out", str(out)]
+    assert main(["calibrate", str(results), *options]) == 0
+    fresh = a_table(300, seed=7)
+    write_table(fresh, tmp_path / "fresh.csv")
+    recorded = _toml({"model": "recorded", "path": "fresh.csv", "quantifier": "confidence"})
+    (tmp_path / "cascade.toml").write_text(
+        f'[[cascade]]\nname = "a"\nthresholds = "thresholds.toml"\nfallback = {{ kind = "default", answer = 9 }}\n'
+        f'log = {{ path = "log.db" }}\n[cascade.local]\n{recorded}\n[cascade.remote]\n{recorded}\n'
+    )
+    (built,) = load_config(tmp_path / "cascade.toml")
+    with built.system as system:
+        outcomes = system.predict_many([str(id_) for id_ in fresh.ids])
+    built.close()
+    thresholds = Thresholds.load(out)
+    rates = [outcomes.request_rate]
+    for source in (read_table(str(tmp_path / "log.db")), table_from_outcomes(outcomes)):
+        np.testing.assert_array_equal(np.sort(source.local.confidences), np.sort(fresh.local.confidences))
+        read, _ = supervisors_of(thresholds).applied(source)
+        learned = source.extra["learned_confidence"].astype(float)
+        np.testing.assert_array_equal(read.local.confidences, learned)
+        asked = accept(learned, thresholds.abstain) & ~accept(learned, thresholds.local)
+        rates.append(float(asked.mean()))
+    assert rates == [rates[0]] * 3
+
+
+def test_rows_that_were_never_asked_are_rejected_whatever_an_arbiter_knows() -> None:
+    table = a_table(2000)
+    supervisors, rest = learn_on_a_part(table, ["arbiter"])
+    asked = np.arange(len(rest)) % 2 == 0
+    some = replace(rest, remote=replace(rest.remote, asked=asked))
+    _, pair = supervisors.applied(some)
+    decided = bisupervised(some, 0.9, 0.6, pair=pair)
+    assert (decided.routes[decided.requested & ~asked] == Route.REJECTED).all()
+
+
+def test_too_few_labels_are_told_before_anything_is_fitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(a_table(30), tmp_path / "few.csv")
+    assert (
+        main(["calibrate", str(tmp_path / "few.csv"), "--learn", "stacked", "--out", str(tmp_path / "t.toml")]) == 2
+    )
+    assert "Label more rows, or leave out --learn" in capsys.readouterr().err

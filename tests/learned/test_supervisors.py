@@ -12,8 +12,9 @@ from bisupervised.errors import InputError
 from bisupervised.evaluation.auroc import auroc
 from bisupervised.learned import Arbiter, DeferralHead, LearnedConfidence, PairSupervisor, StackedSupervisor
 from bisupervised.learned.reading import columns_of, view_of
-from bisupervised.quantifiers import GivenConfidence, MaxSoftmax
-from bisupervised.records import BothLevels, Failure, ModelOutput
+from bisupervised.quantifiers import MaxSoftmax
+from bisupervised.records import BothLevels, Failure, ModelOutput, take_outputs
+from bisupervised.supervisor import Supervisor
 from bisupervised.table import Table
 from learned.made import NAN, both_of, made_table, rows_of
 
@@ -245,23 +246,24 @@ def with_probabilities(n: int, seed: int) -> Table:
 def test_at_the_first_level_the_running_system_gets_what_the_table_gets(kind):
     fitting, new = with_probabilities(500, 0), with_probabilities(60, 1)
     columns = ["local_confidence", "local_entropy", "local_margin", "local_prediction"]
-    quantifier = LearnedConfidence(kind.fit(fitting, columns=columns), MaxSoftmax())
-    recorded = quantifier.supervisor.of_table(new)
+    learned = LearnedConfidence(kind.fit(fitting, columns=columns))
+    recorded = learned.supervisor.of_table(new)
     output = ModelOutput(new.local.predictions, probabilities=new.local.probabilities, classes=new.local.classes)
-    assert np.array_equal(quantifier(output), recorded)
+    verdicts = Supervisor(MaxSoftmax(), threshold=0.5, learned=learned).judge(output)
+    assert np.array_equal(verdicts.learned, recorded)
+    assert np.array_equal(verdicts.confidences, MaxSoftmax()(output)), "the level's own confidences stay as they are"
+    assert np.array_equal(verdicts.accepted, recorded >= 0.5)
     alone = [
-        quantifier(ModelOutput(output.predictions[i : i + 1], probabilities=output.probabilities[i : i + 1]))[0]
-        for i in range(len(new))
+        learned(one, MaxSoftmax()(one))[0] for one in (take_outputs(output, np.array([i])) for i in range(len(new)))
     ]
     assert np.array_equal(alone, recorded)
-    assert (quantifier.needs, quantifier.extra_calls, quantifier.cost_class) == (MaxSoftmax.needs, 0, "C1")
 
 
 def test_what_no_output_holds_is_refused_at_the_first_level():
     table = replace(made_table(300, 0), extra={"length": np.arange(300.0)})
     supervisor = StackedSupervisor.fit(table, columns=["local_confidence", "length"])
     with pytest.raises(InputError, match="reads length, which the local model's output does not hold"):
-        LearnedConfidence(supervisor, GivenConfidence())
+        LearnedConfidence(supervisor)
 
 
 # ---------------------------------------------------------------- columns

@@ -14,7 +14,7 @@ from bisupervised.cli.options import add_source, add_target, print_json, table_o
 from bisupervised.errors import InputError
 
 if TYPE_CHECKING:
-    from bisupervised.calibration import Thresholds
+    from bisupervised.calibration import Target, Thresholds
     from bisupervised.learned import LearnedSupervisors
     from bisupervised.table import Table
 
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.min_rows is not None:
         raise InputError("--min-rows goes with --by")
     table, target, out = table_of(args), target_of(args), args.out or Path("thresholds.toml")
+    _refuse_without_limits(args, target)
     supervisors, table = _learned(args, table)
     thresholds = calibrate(
         table,
@@ -93,6 +94,18 @@ def run(args: argparse.Namespace) -> int:
         print(sentence)
     print(f"written: {out.resolve()}")
     return 0
+
+
+def _refuse_without_limits(args: argparse.Namespace, target: Target) -> None:
+    """Before anything is fitted: which targets can use a supervisor of both levels."""
+    from bisupervised.calibration import LowestCost, WithinLimits
+
+    second = [kind for kind in ("pair", "arbiter") if kind in (args.learn or "")]
+    if second and not isinstance(target, LowestCost | WithinLimits):
+        raise InputError(
+            f"--learn {second[0]} goes with a limit on the risk (--max-risk 0.05, beside --max-request-rate if there "
+            f"is one) or with --target lowest-cost: the others choose the levels one after the other"
+        )
 
 
 def _learned(args: argparse.Namespace, table: Table) -> tuple[LearnedSupervisors | None, Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import time
 from typing import Any, Final
@@ -55,10 +55,11 @@ class Changes:
         with self._lock, log_errors(self.path, _FULL), transaction(self._connection):
             return _insert(self._connection, cascade, kind, text, by, note)
 
-    def rollback(self, change_id: int, by: str) -> Change:
+    def rollback(self, change_id: int, by: str, check: Callable[[Change], object] = lambda before: None) -> Change:
         """Add the value that held before a change, and return that new change.
 
-        Raises `InputError` when there is no such change, or it was the first of its kind for its cascade.
+        `check` is called with the change that is to hold again, and may raise. Raises `InputError` when there is no
+        such change, or it was the first of its kind for its cascade.
         """
         with self._lock, log_errors(self.path, _FULL), transaction(self._connection):
             undone = _one(self._connection, "WHERE id = ?", change_id)
@@ -74,6 +75,7 @@ class Changes:
                     f"change {change_id} was the first of {undone.kind} for {undone.cascade!r}: what held before it "
                     f"stands in the configuration. Append that as a change"
                 )
+            check(before)
             text, note = json.dumps(before.value), f"rolls back change {change_id}"
             added = _insert(self._connection, undone.cascade, undone.kind, text, by, note)
             change = _one(self._connection, "WHERE id = ?", added)

@@ -79,6 +79,7 @@ _EXTRA_READERS: Final[dict[str, Reader]] = {
     "deferred_because": _names,
     "answer": _values,
     "pair_confidence": _floats,
+    "learned_confidence": _floats,
     "fallback": _names,
     "fallback_s": _floats,
     "fallback_error": _objects,

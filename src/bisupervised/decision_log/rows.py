@@ -18,7 +18,7 @@ from bisupervised.decision_log.values import (
     encode_value,
     hash_input,
 )
-from bisupervised.records import LevelRows, Outcome, Outcomes, Route
+from bisupervised.records import FloatArray, LevelRows, Outcome, Outcomes, Route
 
 Row: TypeAlias = tuple[Cell, ...]
 
@@ -153,11 +153,16 @@ def _fields_of(outcomes: Outcomes | list[Outcome]) -> Iterable[tuple[Any, ...]]:
         "fallback": outcomes.fallbacks,
         "fallback_s": outcomes.fallback_s.tolist(),
         "fallback_error": outcomes.fallback_errors,
-        "pair_confidence": [NULL] * len(outcomes) if (pair := outcomes.pair_confidences) is None else pair.tolist(),
+        "pair_confidence": _or_null(outcomes.pair_confidences, len(outcomes)),
+        "learned_confidence": _or_null(outcomes.learned_confidences, len(outcomes)),
         **_level_columns("local", outcomes.local),
         **_level_columns("remote", outcomes.remote),
     }
     return zip(*(columns[name] for name in _FIELDS), strict=True)
+
+
+def _or_null(column: FloatArray | None, n: int) -> list[Any]:
+    return [NULL] * n if column is None else column.tolist()
 
 
 def _level_columns(name: str, rows: LevelRows) -> dict[str, Iterable[Any]]:

@@ -138,8 +138,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX audits_time ON audits (time)",
     ),
-    # Supervisors that read both levels.
-    ("ALTER TABLE decisions ADD COLUMN pair_confidence REAL",),
+    # Learned supervisors: of both levels, and of the 1st.
+    (
+        "ALTER TABLE decisions ADD COLUMN pair_confidence REAL",
+        "ALTER TABLE decisions ADD COLUMN learned_confidence REAL",
+    ),
 )
 
 

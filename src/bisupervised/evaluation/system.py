@@ -93,10 +93,12 @@ def bisupervised(
     """Both supervisors at these thresholds. `pair`: what a supervisor of both levels makes of the rows."""
     accepted, deferred = first_level(table.local.confidences, local_threshold, abstain_threshold)
     confidences = table.remote.confidences if pair is None else pair.confidences
-    remote_accepted = accept(confidences, remote_threshold) & deferred
+    # What the remote model was never asked counts as rejected, also where a supervisor of both levels knows one.
+    answered = deferred & table.remote.asked
+    remote_accepted = accept(confidences, remote_threshold) & answered
     preferred = np.zeros(len(table), dtype=np.bool_)
     if pair is not None and pair.local_preferred is not None:
-        preferred = deferred & pair.local_preferred
+        preferred = answered & pair.local_preferred
     routes = route(accepted | (remote_accepted & preferred), remote_accepted)
     return _cascade(table, routes, deferred, preferred, abstention_cost)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from time import perf_counter
@@ -16,6 +15,7 @@ from bisupervised.errors import ModelError, PredictionRejected
 from bisupervised.fallback import Default, Fallback, HandOver, LocalUntrusted, Raise
 from bisupervised.gateway.asking import Asking, HeaderList
 from bisupervised.gateway.judging import (
+    known,
     without_unasked,
 )
 from bisupervised.gateway.levels import LiveReply, OverHttp, Reply
@@ -215,13 +215,14 @@ class Answering(Asking):
     def _level_headers(self, headers: HeaderList, outcome: Outcome) -> None:
         numbers = [
             (b"x-bisupervised-local-confidence", outcome.local_confidence),
+            (b"x-bisupervised-learned-confidence", known(outcome.learned_confidence)),
             (b"x-bisupervised-local-latency-s", outcome.local_latency_s),
             (b"x-bisupervised-local-cost", self._cost(LevelName.LOCAL, outcome.local_cost)),
         ]
         if outcome.remote_requested:
             numbers += [
                 (b"x-bisupervised-remote-confidence", outcome.remote_confidence),
-                (b"x-bisupervised-pair-confidence", math.nan if (pair := outcome.pair_confidence) is None else pair),
+                (b"x-bisupervised-pair-confidence", known(outcome.pair_confidence)),
                 (b"x-bisupervised-remote-latency-s", outcome.remote_latency_s),
                 (b"x-bisupervised-remote-cost", self._cost(LevelName.REMOTE, outcome.remote_cost)),
             ]

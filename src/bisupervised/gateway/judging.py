@@ -50,12 +50,14 @@ class RuledSupervisor:
             return verdicts
         excepted = np.ones(len(output), dtype=np.bool_) if self.trust_all else np.isnan(verdicts.confidences)
         excepted[list(output.failures)] = False
-        abstained, preferred = verdicts.abstained, verdicts.local_preferred
+        abstained, preferred, learned = verdicts.abstained, verdicts.local_preferred, verdicts.learned
         return replace(
             verdicts,
             accepted=verdicts.accepted | excepted,
             abstained=None if abstained is None else abstained & ~excepted,
+            # An exception is made for the level's own answer, whose confidence is not that of the other one.
             local_preferred=None if preferred is None else preferred & ~excepted,
+            learned=learned if preferred is None or learned is None else np.where(excepted, np.nan, learned),
         )
 
 
@@ -109,6 +111,11 @@ def without_unasked(outcome: Outcome) -> Outcome:
         silent = {"remote_error": None, "remote_latency_s": NAN, "remote_supervisor_s": NAN, "remote_cost": 0.0}
         outcome = replace(outcome, reason=Reason.NOT_ASKED, remote_requested=False, **silent)
     return outcome
+
+
+def known(confidence: float | None) -> float:
+    """A confidence that there may not be, as a number: NaN where it is not known, and so not said."""
+    return NAN if confidence is None else confidence
 
 
 def _is_not_asked(error: str | None) -> bool:

@@ -91,9 +91,7 @@ def checked_thresholds(value: Any) -> Thresholds:
         raise InputError(
             'thresholds are an object like {"local": 0.83, "remote": 0.6}, as a thresholds file has them'
         )
-    unknown = sorted(
-        set(value) - {"local", "remote", "abstain", "id", "target", "evidence", "achieved", "second_level", "note"}
-    )
+    unknown = sorted(set(value) - {"local", "remote", "abstain", "id", "note", *_SECTIONS})
     if unknown:
         raise InputError(
             f"unknown {', '.join(unknown)}; there are: local, remote, abstain, target, evidence, "

@@ -73,11 +73,15 @@ class Switchboard:
     def _taken_up(self, name: str, declared: State) -> State:
         """A cascade's state; where a newer version wrote what this one cannot read, the last one, but for the kill
         switch."""
-        try:
-            return _state_of(self._changes.current(name), declared, self.kill_switch)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            logger.warning("a change of %s cannot be read, and what held before holds on: %s", name, error)
-            return replace(self._states[name], kill_switch=self.kill_switch)
+        state = replace(self._states[name], kill_switch=self.kill_switch)
+        current = self._changes.current(name)
+        # Each by itself: thresholds that cannot be read must not stand between an operator and the mode.
+        for kind, taken in (("mode", _with_mode), ("thresholds", _with_thresholds)):
+            try:
+                state = taken(state, current.get(kind), declared)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                logger.warning("the %s of %s cannot be read, and what held before holds on: %s", kind, name, error)
+        return state
 
     def change(self, cascade: str, kind: str, value: Any, by: str, note: str = "") -> Change:
         """Make a change, which holds from now on. Raises `InputError`."""
@@ -91,10 +95,15 @@ class Switchboard:
         return self.change(cascade, "thresholds", thresholds_value(Thresholds.load(path)), by, note)
 
     def roll_back(self, change_id: int, by: str) -> Change:
-        """What held before a change holds again, as a change of its own. Raises `InputError`."""
-        change = self._changes.rollback(change_id, by)
+        """What held before a change holds again, as a change of its own. Raises `InputError`, also for thresholds of
+        another supervisor than the gateway was started with."""
+        change = self._changes.rollback(change_id, by, self._check_again)
         self.refresh()
         return change
+
+    def _check_again(self, before: Change) -> None:
+        if before.kind == "thresholds" and before.cascade in self._declared:
+            _of_same_supervisors(checked_thresholds(before.value), self._declared[before.cascade])
 
     def close(self) -> None:
         """Let go of the store."""
@@ -131,18 +140,18 @@ def _of_same_supervisors(thresholds: Thresholds, declared: State) -> Thresholds:
     return thresholds
 
 
-def _state_of(current: Mapping[str, Change], declared: State, switched: bool) -> State:
-    mode: Mapping[str, Any] = current["mode"].value if "mode" in current else {}
-    stored = current.get("thresholds")
-    thresholds = declared.thresholds
-    if stored is not None:
-        thresholds = _of_same_supervisors(checked_thresholds(stored.value), declared)
+def _with_mode(state: State, stored: Change | None, declared: State) -> State:
+    mode: Mapping[str, Any] = {} if stored is None else stored.value
     return replace(
-        declared,
+        state,
         mode=Mode(mode.get("mode", declared.mode)),
         share=float(mode.get("share", declared.share)),
         share_by=str(mode.get("share_by", declared.share_by)),
-        thresholds=thresholds,
-        thresholds_id=thresholds.id,
-        kill_switch=switched,
     )
+
+
+def _with_thresholds(state: State, stored: Change | None, declared: State) -> State:
+    thresholds = declared.thresholds
+    if stored is not None:
+        thresholds = _of_same_supervisors(checked_thresholds(stored.value), declared)
+    return replace(state, thresholds=thresholds, thresholds_id=thresholds.id)

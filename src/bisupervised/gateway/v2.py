@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from bisupervised.errors import TensorError
+from bisupervised.gateway.judging import known
 from bisupervised.gateway.refusals import CODES, Refusal, refusal, refusal_of_rejection
 from bisupervised.gateway.v2_tensors import (
     PROBABILITIES,
@@ -442,13 +443,14 @@ def _headers_of(outcome: Outcome) -> HeaderList:
         headers.append((b"x-bisupervised-deferred-because", outcome.deferred_because.value.encode()))
     numbers = [
         (b"x-bisupervised-local-confidence", outcome.local_confidence),
+        (b"x-bisupervised-learned-confidence", known(outcome.learned_confidence)),
         (b"x-bisupervised-local-latency-s", outcome.local_latency_s),
         (b"x-bisupervised-local-cost", outcome.local_cost),
     ]
     if outcome.remote_requested:
         numbers += [
             (b"x-bisupervised-remote-confidence", outcome.remote_confidence),
-            (b"x-bisupervised-pair-confidence", math.nan if (pair := outcome.pair_confidence) is None else pair),
+            (b"x-bisupervised-pair-confidence", known(outcome.pair_confidence)),
             (b"x-bisupervised-remote-latency-s", outcome.remote_latency_s),
             (b"x-bisupervised-remote-cost", outcome.remote_cost),
         ]

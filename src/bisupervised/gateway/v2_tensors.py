@@ -215,9 +215,12 @@ def _confidence(outcomes: Outcomes) -> Tensor:
     nobody = np.full(len(outcomes), np.nan)
     by_route = [outcomes.local.confidences, outcomes.remote.confidences, nobody]
     confidences = np.choose(outcomes.routes, by_route)
+    answered = outcomes.routes != Route.REJECTED
+    if outcomes.learned_confidences is not None:
+        confidences = np.where(answered & (outcomes.routes == Route.LOCAL), outcomes.learned_confidences, confidences)
     pair = outcomes.pair_confidences
     if pair is not None:
-        confidences = np.where(np.isnan(pair) | (outcomes.routes == Route.REJECTED), confidences, pair)
+        confidences = np.where(answered & outcomes.remote.asked, pair, confidences)
     return Tensor("confidence", "FP64", confidences)
 
 

@@ -20,8 +20,11 @@ from bisupervised.learned.pair import PairSupervisor
 from bisupervised.learned.saving import learned_from_file, save_learned
 from bisupervised.learned.stacked import StackedSupervisor
 from bisupervised.records import BoolArray, FloatArray, LevelName, PairConfidences
+from bisupervised.supervisor import known_where, weighed
 from bisupervised.table import Table
 
+#: The fewest rows that anything is fitted on; cross-fitting takes some more.
+MIN_ROWS: Final = 40
 FirstLevel: TypeAlias = StackedSupervisor | DeferralHead
 SecondLevel: TypeAlias = PairSupervisor | Arbiter
 #: What can be learned for either level, by the name of its kind.
@@ -38,8 +41,6 @@ class LearnedSupervisors:
 
     first: FirstLevel | None = None
     second: SecondLevel | None = None
-    #: of the thresholds that name them: a log's rows under these hold the learned local confidences already
-    thresholds_id: str = ""
 
     def __bool__(self) -> bool:
         return self.first is not None or self.second is not None
@@ -59,27 +60,12 @@ class LearnedSupervisors:
                 refuse_fitting_rows(one, table)
 
     def applied(self, table: Table) -> tuple[Table, PairConfidences | None]:
-        """The rows with their learned local confidences, and what the 2nd level makes of them; None: its own.
-
-        Raises `InputError` for rows that a running system logged under other thresholds, where a 1st level was
-        learned: whether their local confidences are learned ones is not known.
-        """
+        """The rows with their learned local confidences, and what the 2nd level makes of them; None: its own."""
         if self.first is not None:
-            learned = self._learned_already(table)
-            confidences = np.where(learned, table.local.confidences, self.first.of_table(table))
-            table = _with_local(table, confidences)
-        return table, None if self.second is None else self.second.of_table(table)
-
-    def _learned_already(self, table: Table) -> BoolArray:
-        column = table.extra.get("thresholds_id", [None] * len(table))
-        ids = ["" if one is None or one != one else str(one) for one in column]
-        others = {one for one in ids if one and one != self.thresholds_id}
-        if others:
-            raise InputError(
-                f"some rows were logged under other thresholds ({', '.join(sorted(others))}), and whether their "
-                f"local confidences are those of a learned supervisor is not known: use rows of `bisupervised record`"
-            )
-        return np.array([bool(one) for one in ids], dtype=np.bool_)
+            table = _with_local(table, known_where(table.local.confidences, self.first.of_table(table)))
+        if self.second is None:
+            return table, None
+        return table, weighed(self.second.of_table(table), table.local.confidences, table.remote.confidences)
 
 
 class Parted(NamedTuple):
@@ -108,6 +94,11 @@ def learn_on_a_part(table: Table, kinds: Sequence[str], *, share: float = 0.5, s
     if not 0.0 < share < 1.0:
         raise InputError(f"the share of rows that a supervisor is fitted on lies between 0 and 1, not {share}")
     labelled = np.flatnonzero(table.complete)
+    if round(share * len(labelled)) < MIN_ROWS:
+        raise InputError(
+            f"{len(labelled)} rows have labels and both models' answers, and {share:g} of them are to be fitted on: "
+            f"that takes at least {MIN_ROWS}. Label more rows, or leave out --learn"
+        )
     shuffled = np.random.default_rng(seed).permutation(labelled)
     chosen = np.zeros(len(table), dtype=np.bool_)
     chosen[shuffled[: round(share * len(labelled))]] = True
@@ -155,8 +146,7 @@ def supervisors_of(thresholds: Thresholds) -> LearnedSupervisors:
     first = _named(thresholds.first_level, thresholds, tuple(FIRST.values()))
     if isinstance(first, StackedSupervisor) and first.level is not LevelName.LOCAL:
         raise ThresholdError("the supervisor of the 1st level was fitted to judge the remote model: calibrate again")
-    second = _named(thresholds.second_level, thresholds, tuple(SECOND.values()))
-    return LearnedSupervisors(first, second, thresholds.id)
+    return LearnedSupervisors(first, _named(thresholds.second_level, thresholds, tuple(SECOND.values())))
 
 
 def _named(named: Mapping[str, Any], thresholds: Thresholds, kinds: tuple[type, ...]) -> Any:

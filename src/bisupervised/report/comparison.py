@@ -159,6 +159,8 @@ def next_command(comparison: Comparison, source: Sequence[str]) -> str:
 
     With a learned 2nd level the risk may be that of the remote model alone, which is feasible as a rule.
     """
+    if any("never asked" in note for note in comparison.notes):  # `calibrate` would refuse such rows
+        return ""
     words, learned = ["bisupervised", "calibrate", *source], []
     for name, level in comparison.levels.items():
         one = level.recommended
