@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from bisupervised.cells import is_missing as is_missing
+from bisupervised.cells import written as written
 from bisupervised.errors import TableError
 from bisupervised.quantifiers import MaxLogitPNorm, MaxSoftmax, Quantifier, TokenLikelihood
 from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelName, LevelRows, ModelOutput
@@ -146,28 +148,11 @@ def _known(labels: AnyArray) -> BoolArray:
     return np.array([not is_missing(label) for label in labels], dtype=np.bool_)
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, pandas' NA, or an empty string."""
-    if value is None or isinstance(value, str):
-        return not value
-    return bool(math.isnan(value)) if isinstance(value, float | np.floating) else type(value).__name__ == "NAType"
-
-
 def _equal(predictions: AnyArray, labels: AnyArray) -> BoolArray:
     """Elementwise equality by what is written: 1, 1.0, True and "1" are one label in a CSV and in Parquet."""
     if predictions.dtype.kind in "iufb" and labels.dtype.kind in "iufb":
         return np.asarray(predictions == labels, dtype=np.bool_)
     return np.array([written(a) == written(b) for a, b in zip(predictions, labels, strict=True)], dtype=np.bool_)
-
-
-def written(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return None if is_missing(value) else str(value)
 
 
 def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
