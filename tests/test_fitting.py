@@ -148,7 +148,7 @@ def test_a_table_without_predictions_that_are_labels_is_not_fitted_on(kind: str)
 
 
 def test_compare_and_fit_quantifier_make_the_same_of_the_same_rows() -> None:
-    """One compares labels as they are written by itself, the other leaves it to the quantifier."""
+    """Both leave it to the quantifier which labels are one."""
     table = recorded(label=recorded().labels.astype(float), local_prediction=recorded().local.predictions.astype(str))
     fit, score = np.arange(200), np.arange(200, 300)
     compared = {one.name: one for one in candidates_of(table.local, table.labels)}
