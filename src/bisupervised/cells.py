@@ -15,6 +15,11 @@ def is_missing(value: Any) -> bool:
     return bool(math.isnan(value)) if isinstance(value, float | np.floating) else type(value).__name__ == "NAType"
 
 
+def is_missing_cell(value: Any) -> bool:
+    """`is_missing`, for cells that may hold a list."""
+    return not isinstance(value, list | tuple | np.ndarray) and is_missing(value)
+
+
 def written(value: Any) -> Any:
     """A label as a file would hold it, as text; None for a missing one. Labels are compared by it.
 
