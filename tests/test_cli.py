@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -203,12 +204,12 @@ def test_predict_and_record_write_the_one_table(tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["n"] == 3
 
 
-def features_config(folder: Path) -> Path:
+def features_config(folder: Path, labels: Sequence[str] = ("neg", "pos")) -> Path:
     """A local model whose function gives logits and features, and a remote one that does not."""
     name = f"cli_features_{folder.name}"
     (folder / f"{name}.py").write_text(
         "import numpy as np\nfrom bisupervised import ModelOutput\n"
-        "LABELS = np.array(['neg', 'pos'])\n"
+        f"LABELS = np.array({list(labels)})\n"
         "def local(texts):\n"
         "    f = np.array([[float(w) for w in t.split()] for t in texts])\n"
         "    logits = np.stack([-f[:, 0], f[:, 0]], axis=1)\n"
@@ -221,18 +222,18 @@ def features_config(folder: Path) -> Path:
     path.write_text(
         "[[cascade]]\nname = 'demo'\nthresholds = { local = 0.8, remote = 0.8 }\n"
         f"[cascade.local]\nmodel = 'function'\nfunction = '{name}:local'\n"
-        f"[cascade.remote]\nmodel = 'function'\nfunction = '{name}:remote'\nclasses = ['neg', 'pos']\n"
+        f"[cascade.remote]\nmodel = 'function'\nfunction = '{name}:remote'\nclasses = {list(labels)}\n"
     )
     return path
 
 
-def recorded_with_features(folder: Path, n: int = 60) -> Path:
+def recorded_with_features(folder: Path, n: int = 60, labels: Sequence[str] = ("neg", "pos")) -> Path:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(n, 3))
     points[:, 0] += np.where(np.arange(n) % 2, 1.0, -1.0)
-    rows = [f"r{row},{' '.join(map(repr, map(float, f)))},{['neg', 'pos'][row % 2]}" for row, f in enumerate(points)]
+    rows = [f"r{row},{' '.join(map(repr, map(float, f)))},{labels[row % 2]}" for row, f in enumerate(points)]
     (folder / "inputs.csv").write_text("id,text,label\n" + "\n".join(rows) + "\n")
-    settings = ["--config", str(features_config(folder)), "--with", "logits,features"]
+    settings = ["--config", str(features_config(folder, labels)), "--with", "logits,features"]
     assert main(["record", str(folder / "inputs.csv"), *settings, "--out", str(folder / "rows.csv")]) == 0
     return folder / "rows.csv"
 
@@ -287,9 +288,88 @@ def test_a_quantifier_is_fitted_judged_and_used_on_other_rows(
     )
 
 
+@pytest.mark.parametrize("kind", ["dsa", "lsa", "max_logit_pnorm"])
+def test_a_model_whose_classes_are_digits_has_the_confidences_live_that_its_csv_was_calibrated_on(
+    kind: str, tmp_path: Path
+) -> None:
+    """A CSV of "0" and "1" is read as numbers; the model goes on predicting texts."""
+    rows, out = str(recorded_with_features(tmp_path, 300, labels=("0", "1"))), tmp_path / "new" / "m.npz"
+    assert main(["fit-quantifier", rows, "--kind", kind, "--out", str(out)]) == 0
+    thresholds = ["--max-request-rate", "0.3", "--no-second-level", "--out", str(tmp_path / "t.toml")]
+    assert main(["calibrate", rows, "--local-quantifier", str(out), *thresholds]) == 0
+    text = (tmp_path / "features.toml").read_text().replace("thresholds = { local = 0.8, remote = 0.8 }", "")
+    text = text.replace("name = 'demo'", "name = 'demo'\nthresholds = 't.toml'")
+    text = text.replace("[cascade.local]", "[cascade.local]\nquantifier = 'new/m.npz'")
+    (tmp_path / "features.toml").write_text(text)
+    settings = ["--config", str(tmp_path / "features.toml"), "--out", str(tmp_path / "live.csv")]
+    assert main(["predict", str(tmp_path / "inputs.csv"), *settings]) == 0
+    live = read_table(tmp_path / "live.csv")
+    offline = read_table(rows, quantifiers={"local": quantifier_from_file(out, "local")})
+    assert not np.isnan(live.local.confidences).any()
+    np.testing.assert_array_equal(live.local.confidences, offline.local.confidences)
+    assert live.remote.asked.mean() < 0.6, "about 0.3 of the rows that it was not fitted on, and not all of them"
+
+
+@pytest.mark.parametrize("probabilities", [True, False])
+def test_a_csv_with_logits_and_without_predictions_is_fitted_on_as_one_with_them(
+    probabilities: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = recorded_with_features(tmp_path, 200, labels=("0", "1"))
+    lines = [line.split(",") for line in rows.read_text().splitlines()]
+    without = [place for place, name in enumerate(lines[0]) if name == "local_prediction"]
+    if not probabilities:
+        without += [place for place, name in enumerate(lines[0]) if name.startswith("local_proba_")]
+    kept = [[cell for place, cell in enumerate(line) if place not in without] for line in lines]
+    (tmp_path / "bare.csv").write_text("\n".join(",".join(line) for line in kept) + "\n")
+    capsys.readouterr()
+    figures = []
+    for file in ("rows.csv", "bare.csv"):
+        options = ["--kind", "dsa", "--out", str(tmp_path / "m.npz"), "--json"]
+        assert main(["fit-quantifier", str(tmp_path / file), *options]) == 0
+        figures.append(json.loads(capsys.readouterr().out)["auroc"])
+    assert figures[0] == figures[1]
+
+
+def test_a_file_for_one_level_is_refused_for_the_other_and_a_calibration_by_any_name_leaves_its_rows_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = str(recorded_with_features(tmp_path, 200))
+    quantifier, calibration = str(tmp_path / "q" / "m.npz"), tmp_path / "c" / "local.json"
+    assert main(["fit-quantifier", rows, "--kind", "mdsa", "--out", quantifier]) == 0
+    assert main(["calibrate-confidence", rows, "--out", str(calibration)]) == 0
+    capsys.readouterr()
+    for option, file in (("quantifier", quantifier), ("confidence-calibration", str(calibration))):
+        assert main(["evaluate", rows, f"--remote-{option}", file, "--local-threshold", "0.5"]) == 2
+        error = capsys.readouterr().err
+        assert "was fitted on rows of the local model, and is given for the remote one" in error
+        assert error.count("\n") == 1
+    for name in ("calibration", "calibration.npz", "calibration.toml"):
+        other = calibration.rename(calibration.with_name(name))
+        options = ["--local-confidence-calibration", str(other), "--local-threshold", "0.5", "--json"]
+        assert main(["evaluate", rows, *options]) == 0
+        said = capsys.readouterr()
+        assert (json.loads(said.out)["n"], "140 of 200 rows are left out" in said.err) == (60, True)
+        calibration = other
+
+
+def test_what_is_fitted_is_not_written_where_no_folder_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = str(recorded_with_features(tmp_path, 200))
+    capsys.readouterr()
+    for command, file in (("fit-quantifier --kind mdsa", "m.npz"), ("calibrate-confidence", "c.json")):
+        out = tmp_path / "inputs.csv" / file
+        assert main([*command.split(), rows, "--out", str(out)]) == 2
+        assert f"cannot write {out}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--kind", "vim", "--out", "m.npz"], "without weights, bias; its settings: weights (--last-layer FILE), "),
+        (["--kind", "vim", "--set", "bad=1", "--out", "m.npz"], "vim has no setting bad; its settings: weights (--l"),
+        (["--kind", "lsa", "--set", "k=2", "--out", "m.npz"], "lsa has no setting k; its settings: max_features, sh"),
+        (["--kind", "knn", "--set", "k=2.5", "--out", "m.npz"], "k of knn is a whole number, not 2.5"),
         (["--kind", "knn", "--set", "k=twenty", "--out", "m.npz"], "--set takes NAME=NUMBER, as in k=20"),
         (["--kind", "knn", "--set", "k=5000", "--out", "m.npz"], "k is from 1 to the number of training rows"),
         (["--kind", "mdsa", "--out", "m.json"], "is written to an .npz file, not to m.json"),

@@ -329,10 +329,10 @@ def test_a_language_model_is_asked_for_what_its_quantifier_reads(folder: Path) -
     assert consistent.model.extra_calls.samples == 4
 
 
-def fitted_file(folder: Path) -> None:
+def fitted_file(folder: Path, level: str = "local") -> None:
     rng = np.random.default_rng(0)
     output = ModelOutput(np.array(["positive", "negative"] * 50), features=rng.normal((8.0, 1.0), size=(100, 2)))
-    save_quantifier(Mahalanobis.fit(output), folder / "local.npz")
+    save_quantifier(Mahalanobis.fit(output), folder / "local.npz", level=level)
 
 
 def test_a_fitted_quantifier_comes_from_its_file(folder: Path) -> None:
@@ -342,6 +342,21 @@ def test_a_fitted_quantifier_comes_from_its_file(folder: Path) -> None:
     assert isinstance(one.system.local.supervisor.quantifier, Mahalanobis)
     near, far = one.system.predict_many(["good one", "good " * 40])
     assert near.local_confidence > far.local_confidence
+    one.close()
+
+
+def test_what_was_fitted_on_the_other_level_is_refused(folder: Path) -> None:
+    fitted_file(folder, level="remote")
+    calibration = IsotonicCalibration(np.array([0.0, 0.9]), np.array([0.25, 0.75]))
+    save_confidence_calibration(calibration, folder / "local.json", level="remote")
+    said = "was fitted on rows of the remote model, and is given for the local one"
+    with pytest.raises(ConfigError, match=rf"cascade 'reviews', local: .*local\.npz {said}"):
+        load_config(with_quantifier(folder, '"local.npz"'))
+    path = with_quantifier(folder, '"max_softmax"', 'confidence_calibration = "local.json"\n')
+    with pytest.raises(ConfigError, match=rf"cascade 'reviews', local: .*local\.json {said}"):
+        load_config(path)
+    save_confidence_calibration(calibration, folder / "local.json", level="local")
+    [one] = load_config(path)
     one.close()
 
 

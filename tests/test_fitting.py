@@ -13,6 +13,7 @@ import pytest
 
 from bisupervised.cascade import BiSupervised, Level
 from bisupervised.errors import ConfigError, EvidenceError, InputError, TableError
+from bisupervised.evaluation.candidates import candidates_of
 from bisupervised.fitting import (
     fit_confidence_calibration,
     fit_quantifier,
@@ -102,6 +103,85 @@ def test_classes_that_a_file_made_other_numbers_of_are_the_models(kind: str, tmp
     assert not np.isnan(there(output)).any()
 
 
+#: One model's predictions and labels, as they come from a data frame, a CSV and the columns of the logits.
+NUMBERS, TEXTS, NONE = "numbers", "texts", "none"
+
+
+@pytest.mark.parametrize("kind", ["dsa", "lsa", "max_logit_pnorm"])
+@pytest.mark.parametrize("predictions", [NUMBERS, TEXTS, NONE])
+@pytest.mark.parametrize("labels", [NUMBERS, TEXTS])
+def test_predictions_and_labels_of_different_types_give_the_same_quantifier(
+    kind: str, labels: str, predictions: str, tmp_path: Path
+) -> None:
+    """Without a column of predictions they are the classes of the largest logits, and these are column names."""
+    plain = recorded()
+    expected = fit_quantifier(plain, kind)
+    columns = {
+        "label": plain.labels if labels == NUMBERS else plain.labels.astype(str),
+        "local_prediction": {
+            NUMBERS: plain.local.predictions,
+            TEXTS: plain.local.predictions.astype(str),
+            NONE: None,
+        },
+    }
+    columns["local_prediction"] = columns["local_prediction"][predictions]
+    table = recorded(**columns)
+    write_table(table, tmp_path / "t.csv")
+    for one in (table, read_table(tmp_path / "t.csv")):
+        fitted = fit_quantifier(one, kind)
+        assert (fitted.auroc, fitted.labels) == (expected.auroc, expected.labels)
+        live = recorded_output(recorded(50, seed=3).local)
+        np.testing.assert_array_equal(fitted.quantifier(live), expected.quantifier(live))
+        as_texts = replace(live, predictions=live.predictions.astype(str))
+        np.testing.assert_array_equal(fitted.quantifier(as_texts), expected.quantifier(live))
+
+
+@pytest.mark.parametrize("kind", ["dsa", "lsa", "max_logit_pnorm"])
+def test_a_table_without_predictions_that_are_labels_is_not_fitted_on(kind: str) -> None:
+    """Where correctness is given in place of predictions, nothing says which class each row was taken for."""
+    graded = recorded(local_prediction=None, local_correct=np.arange(300) % 2)
+    graded = replace(graded, local=replace(graded.local, predictions=np.full(300, None, dtype=object)))
+    with pytest.raises(
+        EvidenceError, match=r"no prediction of the rows to fit on is among their labels.*there is none"
+    ):
+        fit_quantifier(graded, kind)
+
+
+def test_compare_and_fit_quantifier_make_the_same_of_the_same_rows() -> None:
+    """Both leave it to the quantifier which labels are one."""
+    table = recorded(label=recorded().labels.astype(float), local_prediction=recorded().local.predictions.astype(str))
+    fit, score = np.arange(200), np.arange(200, 300)
+    compared = {one.name: one for one in candidates_of(table.local, table.labels)}
+    for kind in ("dsa", "lsa", "max_logit_pnorm"):
+        fitted = fit_quantifier(table.take(fit), kind, held_out=0.0).quantifier
+        scores = fitted(recorded_output(table.local.take(score)))
+        np.testing.assert_array_equal(compared[kind].score(fit, score), scores)
+
+
+def test_what_was_fitted_on_one_level_neither_judges_the_other_nor_leaves_rows_of_it_out(tmp_path: Path) -> None:
+    """Where both models agree, the rows of both have one id and one prediction, and so one hash."""
+    table = recorded()
+    fit_quantifier(table, "mdsa").save(tmp_path / "m.npz")
+    fit_confidence_calibration(table).save(tmp_path / "c.json")
+    assert overlap(hashes_of(table, "remote"), fitting_rows_in(tmp_path / "m.npz")).any()
+    for file in ("m.npz", "c.json"):
+        for ask in (refuse_fitting_rows, without_fitting_rows):
+            with pytest.raises(
+                InputError, match=f"{file} was fitted on rows of the local model, and is given for the"
+            ):
+                ask(table, "remote", tmp_path / file)
+        assert len(without_fitting_rows(table, "local", tmp_path / file)) == 90
+
+
+def test_what_a_file_was_fitted_on_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    table = recorded()
+    fit_confidence_calibration(table).save(tmp_path / "calibration.npz")
+    fit_quantifier(table, "mdsa").save(tmp_path / "m.npz")
+    (tmp_path / "m.npz").rename(tmp_path / "quantifier.json")
+    for name in ("calibration.npz", "quantifier.json"):
+        assert len(without_fitting_rows(table, "local", tmp_path / name)) == 90
+
+
 def test_the_split_is_the_seeds_and_its_judgement_is_of_rows_that_were_not_fitted_on() -> None:
     table = recorded()
     one, same, other = (fit_quantifier(table, "mdsa", seed=seed) for seed in (1, 1, 2))
@@ -141,9 +221,17 @@ def test_without_labels_the_predictions_stand_for_them_and_nothing_is_known_of_t
     ("kind", "settings", "error", "said"),
     [
         ("max_softmax", {}, ConfigError, "no quantifier called 'max_softmax' is fitted; there are: dsa, "),
-        ("knn", {"neighbours": 3}, ConfigError, "knn cannot be fitted with these settings"),
+        ("knn", {"neighbours": 3}, ConfigError, "knn has no setting neighbours; its settings: k$"),
+        ("knn", {"k": 2.5}, ConfigError, r"k of knn is a whole number, not 2\.5"),
+        ("knn", {"k": "five"}, ConfigError, "knn cannot be fitted with k = five"),
+        ("max_logit_pnorm", {"p": 2}, ConfigError, "max_logit_pnorm has no setting p; its settings: none"),
         ("knn", {"k": 1000}, EvidenceError, "k is from 1 to the number of training rows, 210"),
-        ("vim", {}, ConfigError, "vim cannot be fitted with these settings"),
+        (
+            "vim",
+            {},
+            ConfigError,
+            r"without weights, bias; its settings: weights \(--last-layer FILE\), bias \(--last",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_says_why(kind: str, settings: Any, error: Any, said: str) -> None:
@@ -248,12 +336,27 @@ def test_confidences_that_are_no_probabilities_have_no_brier_score_before() -> N
 
 def test_without_a_labelled_row_nothing_is_calibrated_and_an_unknown_method_is_refused() -> None:
     table = overconfident(40)
-    with pytest.raises(EvidenceError, match="at least one row"):
+    with pytest.raises(EvidenceError, match=r"at least 20 rows to fit on.* and there are 0: label more"):
         fit_confidence_calibration(replace(table, labels=None))
     with pytest.raises(ConfigError, match="isotonic, beta, venn_abers, not 'platt'"):
         fit_confidence_calibration(table, "platt")
     alone = fit_confidence_calibration(table, held_out=0.0)
     assert (alone.rows, alone.held_out, np.isnan(alone.brier)) == (40, 0, True)
+
+
+@pytest.mark.parametrize("method", ["isotonic", "beta", "venn_abers"])
+def test_few_rows_and_rows_of_one_outcome_calibrate_nothing(method: str) -> None:
+    table = overconfident(200)
+    with pytest.raises(EvidenceError, match=r"at least 20 rows to fit on.* and there are 19"):
+        fit_confidence_calibration(table.take(np.arange(19)), method, held_out=0.0)
+    fit_confidence_calibration(table.take(np.arange(20)), method, held_out=0.0)
+    unlabelled = replace(table, labels=np.where(np.arange(200) < 19, table.labels, None))
+    with pytest.raises(EvidenceError, match="there are 19"):
+        fit_confidence_calibration(unlabelled, method, held_out=0.0)
+    for outcome in (0.0, 1.0):
+        alike = table.take(table.correct("local") == outcome)
+        with pytest.raises(EvidenceError, match=f"have the correctness {outcome:g}: there is nothing to learn from"):
+            fit_confidence_calibration(alike, method)
 
 
 def test_what_is_fitted_reads_logits_or_features() -> None:

@@ -99,11 +99,27 @@ def test_a_file_that_holds_none_says_so(tmp_path: Path, text: str, said: str) ->
         confidence_calibration_from_file(path)
 
 
+def test_it_says_whose_rows_it_was_fitted_on_and_is_refused_for_the_other_level(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "er" / "c.any"
+    hashes = row_hashes(["a", "b"])
+    save_confidence_calibration(fitted(BetaCalibration), path, level="remote", fitting_rows=hashes)
+    for read in (confidence_calibration_from_file, calibration_fitting_rows):
+        read(path)
+        read(path, "remote")
+        with pytest.raises(
+            InputError, match=r"rows of the remote model, and is given for the local one: .*level local"
+        ):
+            read(path, "local")
+    save_confidence_calibration(fitted(BetaCalibration), path)
+    confidence_calibration_from_file(path, "local")  # whose rows they were is not known
+
+
 def test_a_missing_file_says_what_writes_one_and_a_temperature_where_it_goes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="calibrate-confidence"):
         confidence_calibration_from_file(tmp_path / "c.json")
     save_confidence_calibration(TemperatureScaling(1.5), tmp_path / "t.json")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"temperature = 1\.5"):
         confidence_calibration_from_file(tmp_path / "t.json")
+    (tmp_path / "no").write_text("no folder")
     with pytest.raises(InputError, match="cannot write"):
         save_confidence_calibration(fitted(BetaCalibration), tmp_path / "no" / "c.json")

@@ -275,7 +275,7 @@ class _Builder:
         model = self._try(where, lambda: self._wrapped(self._passed(build(self, section, level), section), section))
         threshold = getattr(thresholds, level, float("inf"))
         abstain = thresholds.abstain if thresholds is not None and level == "local" else -math.inf
-        supervisor = self._try(where, lambda: self._supervisor(section, threshold, abstain))
+        supervisor = self._try(where, lambda: self._supervisor(section, threshold, abstain, level))
         if supervisor is not None and thresholds is not None and self.learned:
             supervisor = self._try(where, lambda: _with_learned(supervisor, thresholds, level))
         if model is None or supervisor is None:
@@ -312,21 +312,21 @@ class _Builder:
             model = RecordingCache(model, self.folder / section["cache"])
         return model
 
-    def _supervisor(self, section: Mapping[str, Any], threshold: float, abstain: float) -> Supervisor:
+    def _supervisor(self, section: Mapping[str, Any], threshold: float, abstain: float, level: str) -> Supervisor:
         temperature = section.get("temperature")
         calibration = section.get("confidence_calibration")
         return Supervisor(
-            self._quantifier(section),
+            self._quantifier(section, level),
             threshold,
             temperature=None if temperature is None else TemperatureScaling(float(temperature)),
             confidence_calibration=None
             if calibration is None
-            else confidence_calibration_from_file(self.folder / str(calibration)),
+            else confidence_calibration_from_file(self.folder / str(calibration), level),
             never_trust=frozenset(section.get("never_trust", ())),
             abstain=abstain,
         )
 
-    def _quantifier(self, section: Mapping[str, Any]) -> Quantifier:
+    def _quantifier(self, section: Mapping[str, Any], level: str) -> Quantifier:
         """By its name, by a table `{ name = …, … }` of its name and settings, or from the file it was saved in."""
         setting = section.get("quantifier", "max_softmax")
         own = dict(setting) if isinstance(setting, Mapping) else {}
@@ -336,7 +336,7 @@ class _Builder:
         if name.endswith(".npz"):
             if own:
                 raise ConfigError(f"{name} was fitted and holds its settings: it takes no {', '.join(sorted(own))}")
-            return quantifier_from_file(self.folder / name)
+            return quantifier_from_file(self.folder / name, level)
         if name == LabelProbability.name:
             unknown = own.keys() - {"normalise"}
             if unknown:
@@ -426,7 +426,7 @@ def _openai(builder: _Builder, section: Mapping[str, Any], level: str) -> Model:
     prices = ("prompt_price", "completion_price", "cached_prompt_price")
     given = {key: section[key] for key in (*plain, *prices) if key in section}
     model_name, base_url = section["model_name"], section["base_url"]
-    quantifier = builder._quantifier(section)
+    quantifier = builder._quantifier(section, level)
     if "labels" in section:
         given["read_label"] = LabelProbability(section["labels"]).label_of
     reads_alternatives = quantifier.needs in (Evidence.TOP_LOGPROBS, Evidence.TOKEN_ALTERNATIVES)

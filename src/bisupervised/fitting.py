@@ -6,6 +6,7 @@ on are remembered in the file: their confidences are too good, and thresholds mu
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,11 +15,14 @@ from typing import Any, Final
 import numpy as np
 
 from bisupervised.calibration.calibrate import split_rows
-from bisupervised.errors import ConfigError, InputError, TableError
+from bisupervised.cells import is_missing, written
+from bisupervised.errors import ConfigError, EvidenceError, InputError, TableError
 from bisupervised.evaluation.auroc import auroc
 from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate
 from bisupervised.fitting_rows import RowHashes, overlap, row_hashes
+from bisupervised.learned.heads import MIN_ROWS
 from bisupervised.models.recorded import recorded_output
+from bisupervised.npz_files import is_npz
 from bisupervised.probability_calibration import (
     BetaCalibration,
     ConfidenceCalibration,
@@ -28,7 +32,7 @@ from bisupervised.probability_calibration import (
 from bisupervised.probability_calibration_file import calibration_fitting_rows, save_confidence_calibration
 from bisupervised.quantifiers import Quantifier, fitted_kinds, read_fitting_rows, save_quantifier
 from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelName, LevelRows, take_outputs
-from bisupervised.table import Table, is_missing, written
+from bisupervised.table import Table
 
 #: How confidences can be calibrated, by the name in commands and files.
 CONFIDENCE_CALIBRATIONS: Final[Mapping[str, Any]] = {
@@ -36,6 +40,12 @@ CONFIDENCE_CALIBRATIONS: Final[Mapping[str, Any]] = {
     "beta": BetaCalibration,
     "venn_abers": VennAbers,
 }
+
+
+#: Settings that are arrays of the model's own, which a command reads from a file.
+_LAST_LAYER: Final = ("weights", "bias")
+#: A calibration of confidences is fitted on no fewer labelled rows: as many as a learned supervisor needs.
+MIN_CALIBRATION_ROWS: Final = MIN_ROWS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +65,7 @@ class FittedQuantifier:
         """Write it to an `.npz` file: `quantifier = "that.npz"` in `cascade.toml`."""
         if not os.fspath(path).endswith(".npz"):
             raise InputError(f"a fitted quantifier is written to an .npz file, not to {os.fspath(path)}")
-        save_quantifier(self.quantifier, path, fitting_rows=self.fitting_rows)
+        save_quantifier(self.quantifier, path, fitting_rows=self.fitting_rows, level=self.level)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,8 +85,10 @@ class FittedCalibration:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON: `confidence_calibration = "that.json"` in `cascade.toml`."""
-        about = {"level": str(self.level), "rows": self.rows, "held_out_rows": self.held_out}
-        save_confidence_calibration(self.calibration, path, fitting_rows=self.fitting_rows, about=about)
+        about = {"rows": self.rows, "held_out_rows": self.held_out}
+        save_confidence_calibration(
+            self.calibration, path, fitting_rows=self.fitting_rows, level=self.level, about=about
+        )
 
 
 def fit_quantifier(
@@ -108,10 +120,12 @@ def fit_quantifier(
         )
     output = take_outputs(recorded_output(rows), chosen)
     labels = _labels(table, rows)[chosen]
+    settings = settings or {}
+    _check_settings(kind, kinds[kind], settings)
     try:
-        quantifier: Quantifier = kinds[kind].fit(output, labels, **(settings or {}))
+        quantifier: Quantifier = kinds[kind].fit(output, labels, **settings)
     except TypeError as error:
-        raise ConfigError(f"{kind} cannot be fitted with these settings: {error}") from error
+        raise ConfigError(f"{kind} cannot be fitted with {_shown(settings)}: {error}") from error
     judged = np.setdiff1d(answered, chosen)
     correct = table.correct(level)[judged]
     judged, correct = judged[~np.isnan(correct)], correct[~np.isnan(correct)]
@@ -139,7 +153,8 @@ def fit_confidence_calibration(
     """Fit a calibration of the confidences that stand in the table, on a part of the labelled rows.
 
     `method` is `isotonic`, `beta` or `venn_abers`; the second needs confidences in [0, 1]. Raises `EvidenceError`
-    when there is no row with a confidence whose correctness is known.
+    when fewer than `MIN_CALIBRATION_ROWS` of these rows have a confidence and known correctness, or when all of
+    their predictions are right, or all wrong.
     """
     if method not in CONFIDENCE_CALIBRATIONS:
         raise ConfigError(f"confidences are calibrated by {', '.join(CONFIDENCE_CALIBRATIONS)}, not {method!r}")
@@ -148,6 +163,7 @@ def fit_confidence_calibration(
     confidences, correct = table.level(level).confidences, table.correct(level)
     known = ~(np.isnan(confidences) | np.isnan(correct))
     chosen = chosen[known[chosen]]
+    _check_calibration_rows(correct[chosen], level)
     calibration = CONFIDENCE_CALIBRATIONS[method].fit(confidences[chosen], correct[chosen])
     judged = np.setdiff1d(answered[known[answered]], chosen)
     calibrated, right, before = calibration(confidences[judged]), correct[judged], confidences[judged]
@@ -182,14 +198,21 @@ def hashes_of(table: Table, level: LevelName | str) -> RowHashes:
     return row_hashes(table.ids.tolist(), table.level(level).predictions)
 
 
-def fitting_rows_in(path: str | os.PathLike[str]) -> RowHashes:
-    """The hashes of the rows that a fitted quantifier (`.npz`) or confidence calibration (JSON) was fitted on."""
-    return read_fitting_rows(path) if os.fspath(path).endswith(".npz") else calibration_fitting_rows(path)
+def fitting_rows_in(path: str | os.PathLike[str], level: LevelName | str | None = None) -> RowHashes:
+    """The hashes of the rows that a fitted quantifier (npz) or confidence calibration (JSON) was fitted on.
+
+    Which of the two it is, the file itself says, whatever it is called. Raises `InputError` for a file that is
+    neither, and, where `level` is given, for one that was fitted on the other level's rows.
+    """
+    return read_fitting_rows(path, level) if is_npz(path) else calibration_fitting_rows(path, level)
 
 
 def refuse_fitting_rows(table: Table, level: LevelName | str, path: str | os.PathLike[str]) -> None:
-    """Raise `InputError` when some of the rows are those that what is in the file was fitted on."""
-    found = overlap(hashes_of(table, level), fitting_rows_in(path))
+    """Raise `InputError` when some of the rows are those that what is in the file was fitted on.
+
+    Also when it was fitted on the other level's rows.
+    """
+    found = overlap(hashes_of(table, level), fitting_rows_in(path, level))
     if found.any():
         raise InputError(
             f"{int(found.sum())} of {len(table)} rows are those that {os.fspath(path)} was fitted on: its "
@@ -201,9 +224,9 @@ def refuse_fitting_rows(table: Table, level: LevelName | str, path: str | os.Pat
 def without_fitting_rows(table: Table, level: LevelName | str, path: str | os.PathLike[str]) -> Table:
     """The rows that what is in the file was not fitted on, with a note on how many were left out.
 
-    Raises `InputError` when none is left.
+    Raises `InputError` when none is left, and when it was fitted on the other level's rows.
     """
-    found = overlap(hashes_of(table, level), fitting_rows_in(path))
+    found = overlap(hashes_of(table, level), fitting_rows_in(path, level))
     if not found.any():
         return table
     if found.all():
@@ -230,19 +253,53 @@ def _answered(rows: LevelRows) -> BoolArray:
     return rows.asked & np.array([error is None for error in rows.errors], dtype=np.bool_)
 
 
+def _check_settings(name: str, kind: Any, settings: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a setting that the kind's `fit` does not take, or one that it cannot do without."""
+    takes = {one.name: one for one in inspect.signature(kind.fit).parameters.values() if one.kind is one.KEYWORD_ONLY}
+    named = ", ".join(f"{one} (--last-layer FILE)" if one in _LAST_LAYER else one for one in takes) or "none"
+    unknown = sorted(set(settings) - set(takes))
+    if unknown:
+        raise ConfigError(f"{name} has no setting {', '.join(unknown)}; its settings: {named}")
+    missing = [one for one in takes if takes[one].default is inspect.Parameter.empty and one not in settings]
+    if missing:
+        raise ConfigError(f"{name} cannot be fitted without {', '.join(missing)}; its settings: {named}")
+    for one, value in settings.items():
+        if takes[one].annotation in ("int", "int | None") and isinstance(value, float):
+            raise ConfigError(f"{one} of {name} is a whole number, not {value}")
+
+
+def _shown(settings: Mapping[str, Any]) -> str:
+    plain = (f"{name} = {value}" for name, value in settings.items() if name not in _LAST_LAYER)
+    return ", ".join(plain) or "these settings"
+
+
 def _labels(table: Table, rows: LevelRows) -> AnyArray:
-    """(n,) objects: the labels, None where not known; the predictions when none is."""
+    """(n,) objects: the labels as they are written, None where not known; the predictions when none is."""
     given = rows.predictions if table.labels is None else table.labels
     if table.labels is not None and all(map(is_missing, table.labels)):
         given = rows.predictions
     labels = np.empty(len(table), dtype=object)
-    labels[:] = [None if is_missing(label) else label for label in given.tolist()]
+    labels[:] = [None if is_missing(label) else written(label) for label in given.tolist()]
     return labels
 
 
 def _counted(labels: AnyArray) -> dict[str, int]:
-    names, counts = np.unique([str(written(label)) for label in labels if label is not None], return_counts=True)
+    names, counts = np.unique([label for label in labels if label is not None], return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def _check_calibration_rows(correct: FloatArray, level: LevelName) -> None:
+    """Raise `EvidenceError` where nothing can be learned of how often confidences are right."""
+    if len(correct) < MIN_CALIBRATION_ROWS:
+        raise EvidenceError(
+            f"a calibration of confidences needs at least {MIN_CALIBRATION_ROWS} rows to fit on, each with a "
+            f"{level} confidence and a label, and there are {len(correct)}: label more, or hold out a smaller share"
+        )
+    if (correct == correct[0]).all():
+        raise EvidenceError(
+            f"all {len(correct)} {level} predictions to fit on have the correctness {correct[0]:g}: there is nothing "
+            f"to learn from. Use rows with right and wrong predictions"
+        )
 
 
 def _mean(values: FloatArray) -> float:

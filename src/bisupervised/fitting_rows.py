@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
+import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bisupervised.cells import written
 from bisupervised.errors import InputError
 
 RowHashes: TypeAlias = NDArray[np.uint64]
@@ -38,6 +39,18 @@ def row_hashes(ids: Sequence[Any], *columns: Any) -> RowHashes:
 def overlap(rows: RowHashes, fitted: RowHashes) -> NDArray[np.bool_]:
     """(n,) which of the n rows are among those that something was fitted on."""
     return np.isin(np.asarray(rows, dtype=np.uint64), np.asarray(fitted, dtype=np.uint64))
+
+
+def refuse_other_level(path: str | os.PathLike[str], fitted_on: str | None, level: str | None) -> None:
+    """Raise `InputError` when what is in a file was fitted on one level's rows and is to judge the other's.
+
+    None where it is not known which: nothing is refused then.
+    """
+    if fitted_on is not None and level is not None and fitted_on != level:
+        raise InputError(
+            f"{os.fspath(path)} was fitted on rows of the {fitted_on} model, and is given for the {level} one: fit "
+            f"one with --level {level}"
+        )
 
 
 def as_text(hashes: RowHashes) -> str:
@@ -75,10 +88,5 @@ def _digest(cells: tuple[bytes, ...]) -> bytes:
 def _written(cell: Any) -> str:
     if isinstance(cell, np.generic):
         cell = cell.item()
-    if isinstance(cell, str):
-        return cell.strip()
-    if cell is None or type(cell).__name__ == "NAType" or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
-    if isinstance(cell, bool) or (isinstance(cell, float) and cell.is_integer()):
-        return str(int(cell))
-    return str(cell)
+    text = written(cell)
+    return "" if text is None else str(text)

@@ -27,9 +27,13 @@ from typing import Any
 
 import numpy as np
 
+from bisupervised.cells import is_missing as is_missing
+from bisupervised.cells import is_missing_cell as is_missing_cell
+from bisupervised.cells import written as written
 from bisupervised.errors import TableError
-from bisupervised.quantifiers import MaxLogitPNorm, MaxSoftmax, Quantifier, TokenLikelihood
-from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelName, LevelRows, ModelOutput
+from bisupervised.quantifiers import Quantifier
+from bisupervised.records import AnyArray, BoolArray, FloatArray, LevelName, LevelRows
+from bisupervised.table_evidence import EvidenceReader, default_quantifier, evidence_of, is_feature
 
 LEVEL_COLUMNS = (
     "prediction",
@@ -146,28 +150,11 @@ def _known(labels: AnyArray) -> BoolArray:
     return np.array([not is_missing(label) for label in labels], dtype=np.bool_)
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, pandas' NA, or an empty string."""
-    if value is None or isinstance(value, str):
-        return not value
-    return bool(math.isnan(value)) if isinstance(value, float | np.floating) else type(value).__name__ == "NAType"
-
-
 def _equal(predictions: AnyArray, labels: AnyArray) -> BoolArray:
     """Elementwise equality by what is written: 1, 1.0, True and "1" are one label in a CSV and in Parquet."""
     if predictions.dtype.kind in "iufb" and labels.dtype.kind in "iufb":
         return np.asarray(predictions == labels, dtype=np.bool_)
     return np.array([written(a) == written(b) for a, b in zip(predictions, labels, strict=True)], dtype=np.bool_)
-
-
-def written(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return None if is_missing(value) else str(value)
 
 
 def _level_columns(name: LevelName, rows: LevelRows) -> dict[str, AnyArray]:
@@ -245,40 +232,7 @@ def _is_table_column(name: str) -> bool:
     level, _, column = name.partition("_")
     return name in ("id", "label") or (
         level in ("local", "remote")
-        and (
-            column in LEVEL_COLUMNS
-            or column.startswith(("proba_", "logit_"))
-            or (column.startswith("feature_") and column.removeprefix("feature_").isdecimal())
-        )
-    )
-
-
-def _default_quantifier(rows: LevelRows) -> Quantifier:
-    if rows.probabilities is not None:
-        return MaxSoftmax()
-    return TokenLikelihood("min") if rows.token_logprobs is not None else MaxLogitPNorm("max_softmax")
-
-
-def _evidence_of(rows: LevelRows, confidences: FloatArray | None, readable: BoolArray) -> ModelOutput:
-    """What a quantifier may read of a level's rows; of those that are not readable nothing, whatever stands there."""
-
-    def known(matrix: AnyArray | None) -> AnyArray | None:
-        return None if matrix is None else np.where(readable[:, np.newaxis], matrix, np.nan)
-
-    tokens = None
-    if rows.token_logprobs is not None:
-        tokens = [
-            row if read and row is not None else np.empty(0)
-            for row, read in zip(rows.token_logprobs, readable, strict=True)
-        ]
-    return ModelOutput(
-        rows.predictions,
-        probabilities=known(rows.probabilities),
-        classes=rows.classes,
-        token_logprobs=tokens,
-        logits=known(rows.logits),
-        features=known(rows.features),
-        confidences=confidences,
+        and (column in LEVEL_COLUMNS or column.startswith(("proba_", "logit_")) or is_feature(name))
     )
 
 
@@ -293,7 +247,8 @@ class _Reader:
         self.quantifiers = quantifiers
         self.problems: list[str] = []
         self.notes: list[str] = []
-        self.n = len(next(iter(columns.values()))) if columns else 0
+        self.read = EvidenceReader(columns, self.problems)
+        self.n = self.read.n
 
     def table(self) -> Table:
         if self.n == 0:
@@ -312,7 +267,7 @@ class _Reader:
         if labels is not None:
             labels = _tidy(labels)
         local, remote = self._level(LevelName.LOCAL), self._level(LevelName.REMOTE)
-        correct = {name: self._numbers(f"{name}_correct", low=0.0, high=1.0) for name in LevelName}
+        correct = {name: self.read.numbers(f"{name}_correct", low=0.0, high=1.0) for name in LevelName}
         if local is not None and remote is not None:
             self._check_labels(labels, local, remote, correct)
         if self.problems or local is None or remote is None:
@@ -348,9 +303,9 @@ class _Reader:
 
     def _level(self, name: LevelName) -> LevelRows | None:
         errors, asked = self._errors(name), self._asked(name)
-        probabilities, classes = self._probabilities(name)
-        tokens = self._token_logprobs(name)
-        logits, classes = self._logits(name, probabilities, classes)
+        probabilities, classes = self.read.probabilities(name)
+        tokens = self.read.token_logprobs(name)
+        logits, classes = self.read.logits(name, probabilities, classes)
         predictions = self.columns.get(f"{name}_prediction")
         by_class = logits if probabilities is None else probabilities
         if predictions is None and by_class is not None and classes is not None:
@@ -363,25 +318,25 @@ class _Reader:
             predictions=_tidy(predictions),
             confidences=np.full(self.n, np.nan),
             asked=asked,
-            latency_s=self._column(f"{name}_latency_s", low=0.0),
-            supervisor_s=self._column(f"{name}_supervisor_s", low=0.0),
+            latency_s=self.read.column(f"{name}_latency_s", low=0.0),
+            supervisor_s=self.read.column(f"{name}_supervisor_s", low=0.0),
             cost=self._cost(name, asked),
             errors=errors,
             probabilities=probabilities,
             classes=classes,
             token_logprobs=tokens,
             logits=logits,
-            features=self._features(name),
+            features=self.read.features(name),
         )
         return self._with_confidence(name, rows)
 
     def _with_confidence(self, name: LevelName, rows: LevelRows) -> LevelRows | None:
-        confidences = self._numbers(f"{name}_confidence", infinite=True)
+        confidences = self.read.numbers(f"{name}_confidence", infinite=True)
         quantifier = self.quantifiers.get(name)
         failed = _known(rows.errors)
         if confidences is None or quantifier is not None:
-            output = _evidence_of(rows, confidences, readable=~failed & rows.asked)
-            quantifier = quantifier or _default_quantifier(rows)
+            output = evidence_of(rows, confidences, readable=~failed & rows.asked)
+            quantifier = quantifier or default_quantifier(rows)
             evidence = ("confidence", "proba_", "token_logprobs", "logit_", "feature_")
             unread = any(
                 problem.startswith(tuple(f"{name}_{column}" for column in evidence)) for problem in self.problems
@@ -414,62 +369,6 @@ class _Reader:
             self.notes.append(f"{without} of {self.n} {name} confidences are missing: never accepted")
         return replace(rows, confidences=confidences)
 
-    def _probabilities(self, name: LevelName) -> tuple[FloatArray | None, AnyArray | None]:
-        prefix = f"{name}_proba_"
-        names = [column for column in self.columns if column.startswith(prefix)]
-        if not names:
-            return None, None
-        matrix = np.stack([self._column(column) for column in names], axis=1)
-        return matrix, np.array([column.removeprefix(prefix) for column in names], dtype=object)
-
-    def _logits(
-        self, name: LevelName, probabilities: FloatArray | None, classes: AnyArray | None
-    ) -> tuple[FloatArray | None, AnyArray | None]:
-        """The logits, and the classes of their columns: those of the probabilities where there are some."""
-        prefix = f"{name}_logit_"
-        given = [column.removeprefix(prefix) for column in self.columns if column.startswith(prefix)]
-        if not given:
-            return None, classes
-        if probabilities is not None and classes is not None and set(classes.tolist()) != set(given):
-            self.problems.append(
-                f"{name}_logit_<class> and {name}_proba_<class> are of different classes: {', '.join(given)}, and "
-                f"{', '.join(classes)}"
-            )
-            return None, classes
-        labels = np.array(given, dtype=object) if probabilities is None or classes is None else classes
-        matrix = np.stack([self._column(f"{prefix}{label}", infinite=True) for label in labels], axis=1)
-        return matrix, labels
-
-    def _features(self, name: LevelName) -> FloatArray | None:
-        prefix = f"{name}_feature_"
-        columns = [column for column in self.columns if column.startswith(prefix) and _is_table_column(column)]
-        if not columns:
-            return None
-        place = {int(column.removeprefix(prefix)): column for column in columns}
-        if sorted(place) != list(range(len(columns))):
-            absent = next(number for number in range(len(columns) + 1) if number not in place)
-            self.problems.append(
-                f"{name}_feature_{absent} is missing: the {len(columns)} features are numbered from 0 without gaps"
-            )
-            return None
-        return np.stack([self._column(place[number]) for number in range(len(columns))], axis=1)
-
-    def _token_logprobs(self, name: LevelName) -> AnyArray | None:
-        import json
-
-        column = self.columns.get(f"{name}_token_logprobs")
-        if column is None:
-            return None
-        rows = np.empty(self.n, dtype=object)
-        for row, value in enumerate(column):
-            try:
-                parsed = json.loads(value) if isinstance(value, str) and value else value
-                rows[row] = None if is_missing_cell(parsed) else np.asarray(parsed, dtype=np.float64)
-            except (ValueError, TypeError) as error:
-                self.problems.append(f"{name}_token_logprobs, row {row + 1}: not a JSON list of numbers ({error})")
-                return None
-        return rows
-
     def _errors(self, name: LevelName) -> AnyArray:
         errors: AnyArray = np.full(self.n, None, dtype=object)
         column = self.columns.get(f"{name}_error")
@@ -483,7 +382,7 @@ class _Reader:
         column = self.columns.get(f"{name}_asked")
         if column is None:
             return np.ones(self.n, dtype=np.bool_)
-        flags = self._numbers(f"{name}_asked")
+        flags = self.read.numbers(f"{name}_asked")
         if flags is None:  # which is among the problems
             return np.ones(self.n, dtype=np.bool_)
         odd = ~np.isin(flags, (0.0, 1.0)) & ~np.isnan(flags)
@@ -492,7 +391,7 @@ class _Reader:
         return np.not_equal(flags, 0.0)  # not known: asked, as without the column
 
     def _cost(self, name: LevelName, asked: BoolArray) -> FloatArray:
-        column = self._numbers(f"{name}_cost", low=0.0)
+        column = self.read.numbers(f"{name}_cost", low=0.0)
         constant = self.costs.get(name, math.nan)
         if column is None:
             remote_known = "remote" in self.costs or "remote_cost" in self.columns
@@ -503,44 +402,6 @@ class _Reader:
             column = np.full(self.n, math.nan)
         known = np.where(asked & np.isnan(column), constant, column)
         return np.where(~asked & np.isnan(known), 0.0, known)  # what was not asked cost nothing
-
-    def _column(self, name: str, *, low: float = -math.inf, infinite: bool = False) -> FloatArray:
-        column = self._numbers(name, low=low, infinite=infinite)
-        return np.full(self.n, np.nan) if column is None else column
-
-    def _numbers(
-        self, name: str, *, low: float = -math.inf, high: float = math.inf, infinite: bool = False
-    ) -> FloatArray | None:
-        column = self.columns.get(name)
-        if column is None:
-            return None
-        numbers = column.astype(np.float64) if column.dtype.kind in "iufb" else self._parse(name, column)
-        if numbers is None:
-            return None
-        if not infinite and np.isinf(numbers).any():
-            self.problems.append(f"{name}: {int(np.isinf(numbers).sum())} values are infinite")
-        outside = int(((numbers < low) | (numbers > high)).sum())
-        if outside:
-            self.problems.append(f"{name}: {outside} values lie outside [{low:g}, {high:g}]")
-        return numbers
-
-    def _parse(self, name: str, column: AnyArray) -> FloatArray | None:
-        numbers = np.full(len(column), np.nan)
-        for row, value in enumerate(column):
-            if is_missing(value):
-                continue
-            try:
-                numbers[row] = _TRUTH[value.strip().lower()] if isinstance(value, str) else float(value)
-            except KeyError:
-                try:
-                    numbers[row] = float(value)
-                except ValueError:
-                    self.problems.append(f"{name}, row {row + 1}: {value!r} is not a number{_hint(value)}")
-                    return None
-            except (TypeError, ValueError):
-                self.problems.append(f"{name}, row {row + 1}: {value!r} is not a number{_hint(value)}")
-                return None
-        return numbers
 
     def _check_labels(
         self,
@@ -575,17 +436,6 @@ class _Reader:
 
 #: With more labels than this they are answers in words, and a prediction that is none of them is nothing to note.
 MANY_LABELS = 1000
-_TRUTH = {"true": 1.0, "false": 0.0}
-
-
-def _hint(value: Any) -> str:
-    comma = isinstance(value, str) and value.count(",") == 1 and value.replace(",", "").strip().lstrip("-").isdigit()
-    return " (decimal commas are not understood: write 0.9)" if comma else ""
-
-
-def is_missing_cell(value: Any) -> bool:
-    """`is_missing`, for cells that may hold a list."""
-    return not isinstance(value, list | tuple | np.ndarray) and is_missing(value)
 
 
 def _tidy(column: AnyArray) -> AnyArray:

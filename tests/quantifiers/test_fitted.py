@@ -18,6 +18,7 @@ from bisupervised.quantifiers import (
     fitted_kinds,
     quantifier_by_name,
     quantifier_from_file,
+    read_fitting_rows,
     save_quantifier,
 )
 from bisupervised.records import Evidence, Failure, ModelOutput, take_outputs
@@ -332,6 +333,69 @@ def test_what_lies_farther_from_all_training_rows_is_trusted_less(kind):
     assert (np.diff(means) < 0).all()
 
 
+# ---------------------------------------------------------------- labels
+
+
+#: Ways in which the classes 0, 1, 2 come from a model, a CSV, a Parquet file and a data frame.
+WAYS = {"texts": str, "padded": "{} ".format, "numbers": int, "floats": float, "NumPy's": np.float32}
+BY_CLASS = pytest.mark.parametrize("name", ["dsa", "lsa", "max_logit_pnorm"])
+
+
+def as_column(values: Any, way: Any) -> Any:
+    column = np.empty(len(values), dtype=object)
+    column[:] = [way(int(value)) for value in values]
+    return column
+
+
+@BY_CLASS
+@pytest.mark.parametrize("labels", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("predictions", WAYS.values(), ids=WAYS)
+def test_labels_and_predictions_are_one_by_what_is_written(name, labels, predictions, tmp_path):
+    """A model says "1", a CSV of it is read as 1.0: neither the fit nor the confidences may tell them apart."""
+    plain = training_output(60)
+    truth = np.where(np.arange(60) % 7 == 0, (plain.predictions + 1) % 3, plain.predictions)
+    kind = fitted_kinds()[name]
+    expected = kind.fit(plain, truth)
+    output = dataclasses.replace(plain, predictions=as_column(plain.predictions, predictions))
+    fitted = kind.fit(output, as_column(truth, labels))
+    np.testing.assert_array_equal(fitted(plain), expected(plain))
+    np.testing.assert_array_equal(fitted(output), expected(plain))
+    assert not np.isnan(fitted(output)).any()
+    assert getattr(fitted, "p", None) == getattr(expected, "p", None)
+    save_quantifier(fitted, tmp_path / "level.npz")
+    np.testing.assert_array_equal(quantifier_from_file(tmp_path / "level.npz")(output), expected(plain))
+
+
+@pytest.mark.parametrize("name", ["dsa", "lsa"])
+def test_a_file_with_numbers_for_classes_judges_texts(name):
+    """Files of earlier versions hold the labels as they came."""
+    output = training_output(60)
+    fitted = fitted_kinds()[name].fit(output)
+    earlier = dataclasses.replace(fitted, classes=(0, 1.0, 2))
+    texts = dataclasses.replace(output, predictions=output.predictions.astype(str))
+    np.testing.assert_array_equal(earlier(texts), fitted(output))
+
+
+@BY_CLASS
+@pytest.mark.parametrize(
+    ("predictions", "said"),
+    [(["cat"] * 60, r"they are 'cat'\."), ([None] * 60, "there is none"), ([""] * 60, "none")],
+)
+def test_no_prediction_among_the_labels_is_refused_where_it_would_judge_nothing(name, predictions, said):
+    column = np.array(predictions, dtype=object)
+    output = dataclasses.replace(training_output(60), predictions=column)
+    with pytest.raises(EvidenceError, match=f"among their labels, which are '0', '1', '2'; .*{said}"):
+        fitted_kinds()[name].fit(output, training_output(60).predictions)
+
+
+@BY_CLASS
+def test_a_failed_row_s_prediction_does_not_count_as_one_of_the_labels(name):
+    column = np.array(["1"] + ["cat"] * 59, dtype=object)
+    output = dataclasses.replace(training_output(60), predictions=column, failures={0: Failure("timeout", "1 s")})
+    with pytest.raises(EvidenceError, match="no prediction of the rows to fit on is among their labels"):
+        fitted_kinds()[name].fit(output, training_output(60).predictions)
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -340,17 +404,39 @@ def test_only_what_is_fitted_is_stored():
         save_quantifier(MaxSoftmax(), "/nowhere/at/all")
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="cannot write"):
-        save_quantifier(FITTED[0], tmp_path / "no" / "level.npz")
+def test_a_folder_that_is_not_there_is_made_and_one_that_cannot_be_is_an_error(tmp_path):
     with pytest.raises(InputError, match="there is no file"):
-        quantifier_from_file(tmp_path / "no" / "level.npz")
+        quantifier_from_file(tmp_path / "new" / "er" / "level.npz")
+    save_quantifier(FITTED[0], tmp_path / "new" / "er" / "level.npz")
+    assert type(quantifier_from_file(tmp_path / "new" / "er" / "level.npz")) is type(FITTED[0])
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match=r"cannot write .*level\.npz: "):
+        save_quantifier(FITTED[0], tmp_path / "file" / "level.npz")
 
 
-def test_labels_that_are_no_json_cannot_be_stored(tmp_path):
+def test_a_file_says_whose_rows_it_was_fitted_on_and_is_refused_for_the_other_level(tmp_path):
+    path = tmp_path / "level.npz"
+    save_quantifier(FITTED[0], path, level="local", fitting_rows=np.arange(3, dtype=np.uint64))
+    assert type(quantifier_from_file(path, "local")) is type(quantifier_from_file(path)) is type(FITTED[0])
+    assert read_fitting_rows(path, "local").tolist() == [0, 1, 2]
+    for read in (quantifier_from_file, read_fitting_rows):
+        with pytest.raises(InputError, match="fitted on rows of the local model, and is given for the remote one"):
+            read(path, "remote")
+    save_quantifier(FITTED[0], path)
+    assert type(quantifier_from_file(path, "remote")) is type(FITTED[0]), "whose rows they were is not known"
+
+
+def test_labels_of_any_kind_are_stored_as_they_are_written(tmp_path):
     labels = np.empty(60, dtype=object)
     labels[:] = [(int(label), 0) for label in training_output().predictions]
-    fitted = fit(fitted_kinds()["dsa"], dataclasses.replace(training_output(), predictions=labels))
+    output = dataclasses.replace(training_output(), predictions=labels)
+    fitted = fit(fitted_kinds()["dsa"], output)
+    save_quantifier(fitted, tmp_path / "level.npz")
+    np.testing.assert_array_equal(quantifier_from_file(tmp_path / "level.npz")(output), fitted(output))
+
+
+def test_classes_that_are_no_json_cannot_be_stored(tmp_path):
+    fitted = dataclasses.replace(fit(fitted_kinds()["dsa"], training_output()), classes=((0, 0), (1, 0), (2, 0)))
     with pytest.raises(InputError, match="only texts, numbers and truth values"):
         save_quantifier(fitted, tmp_path / "level.npz")
     assert list(tmp_path.iterdir()) == []

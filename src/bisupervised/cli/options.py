@@ -85,21 +85,24 @@ def table_of(args: argparse.Namespace) -> Table:
         args.remote_source,
         rename=renamed(args.columns),
         costs={level: cost for level, cost in costs.items() if cost is not None},
-        quantifiers={level: _quantifier(name) for level, name in quantifiers.items() if name},
+        quantifiers={level: _quantifier(name, level) for level, name in quantifiers.items() if name},
     )
     for level, name in quantifiers.items():
         calibration = getattr(args, f"{level}_confidence_calibration")
-        files = [file for file in (name, calibration) if file and file.endswith((".npz", ".json"))]
+        files = [name] if name and name.endswith(".npz") else []  # any other is a quantifier's name
+        if calibration:
+            calibrate = confidence_calibration_from_file(calibration, level)
+            files.append(calibration)
         table = _without_fitting_rows(table, level, files)
         if calibration:
-            table = with_confidence_calibration(table, level, confidence_calibration_from_file(calibration))
+            table = with_confidence_calibration(table, level, calibrate)
     for column in ("mode", "cascade"):
         table = _only(table, column, getattr(args, column))
     return table
 
 
-def _quantifier(name: str) -> Quantifier:
-    return quantifier_from_file(name) if name.endswith(".npz") else quantifier_by_name(name)
+def _quantifier(name: str, level: str) -> Quantifier:
+    return quantifier_from_file(name, level) if name.endswith(".npz") else quantifier_by_name(name)
 
 
 def _without_fitting_rows(table: Table, level: str, files: Sequence[str]) -> Table:

@@ -23,7 +23,7 @@ from bisupervised.quantifiers import (
     quantifier_names,
 )
 from bisupervised.records import AnyArray, BoolArray, Evidence, FloatArray, IntArray, LevelRows, ModelOutput
-from bisupervised.table import Table, is_missing, written
+from bisupervised.table import Table, is_missing
 
 #: The confidence that the table holds, where no quantifier gives the same.
 RECORDED: Final = GivenConfidence.name
@@ -74,7 +74,7 @@ def candidates_of(rows: LevelRows, labels: AnyArray | None = None) -> list[Candi
     along. One that asks for more than the table has, such as a last layer's weights, is not among them. `labels`
     are the table's, (n,); without them fitted quantifiers learn from the predictions.
     """
-    readable, as_written = _readable(rows), _written(labels)
+    readable = _readable(rows)
     found = [
         Candidate(one.name, Source.QUANTIFIER, cost_class_of(one), partial(_scores, one, rows, readable))
         for one in _unfitted()
@@ -83,7 +83,7 @@ def candidates_of(rows: LevelRows, labels: AnyArray | None = None) -> list[Candi
     found.insert(0, Candidate(RECORDED, Source.RECORDED, CostClass.C0, lambda _, score: rows.confidences[score]))
     for name, kind in fitted_kinds().items():
         if _provides(rows, kind.needs) and not _asks_for_more(kind):
-            score = partial(_fitted_scores, kind, rows, readable, as_written)
+            score = partial(_fitted_scores, kind, rows, readable, labels)
             found.append(Candidate(name, Source.FITTED, kind.cost_class, score))
     return found
 
@@ -152,24 +152,13 @@ def _readable(rows: LevelRows) -> BoolArray:
     return rows.asked & np.fromiter((error is None for error in rows.errors), np.bool_, len(rows))
 
 
-def _output_of(rows: LevelRows, picks: IntArray, *, as_written: bool) -> ModelOutput:
-    """Those rows as the model output that they were; labels `as_written`, which is how the table compares them."""
+def _output_of(rows: LevelRows, picks: IntArray) -> ModelOutput:
+    """Those rows as the model output that they were."""
     columns: dict[str, Any] = {}
     for name in _EVIDENCE_COLUMNS:
         column = getattr(rows, name, None)
         columns[name] = column if column is None or name == "classes" else column[picks]
-    predictions = rows.predictions[picks]
-    if as_written:
-        columns["classes"], predictions = _written(columns["classes"]), _written(predictions)
-    return ModelOutput(predictions, **columns)
-
-
-def _written(labels: AnyArray | None) -> Any:
-    if labels is None:
-        return None
-    column = np.empty(len(labels), dtype=object)
-    column[:] = [None if is_missing(label) else written(label) for label in labels]
-    return column
+    return ModelOutput(rows.predictions[picks], **columns)
 
 
 # ---------------------------------------------------------------- scores
@@ -181,15 +170,12 @@ def _scores(
     readable: BoolArray,
     _: IntArray,
     score: IntArray,
-    *,
-    as_written: bool = False,
 ) -> FloatArray:
     scores = np.full(len(score), np.nan)
     for start in range(0, len(score), _BLOCK):
         part = score[start : start + _BLOCK]
         use = readable[part]
-        output = _output_of(rows, part[use], as_written=as_written)
-        scores[start : start + _BLOCK][use] = quantifier(output)
+        scores[start : start + _BLOCK][use] = quantifier(_output_of(rows, part[use]))
     return scores
 
 
@@ -199,11 +185,11 @@ def _fitted_scores(
     fit = fit[readable[fit]]
     if kind.cost_class == CostClass.C2 and len(fit) > MAX_COMPARED_ROWS:
         fit = fit[:MAX_COMPARED_ROWS]  # a fold comes in random order
-    output = _output_of(rows, fit, as_written=True)
+    output = _output_of(rows, fit)
     if labels is None and inspect.signature(kind.fit).parameters["labels"].default is inspect.Parameter.empty:
         raise InputError("it is fitted on labels, and the table has none")
     quantifier = kind.fit(output, labels if labels is None else labels[fit])
-    return _scores(quantifier, rows, readable, fit, score, as_written=True)
+    return _scores(quantifier, rows, readable, fit, score)
 
 
 def cross_fitted(

@@ -48,6 +48,7 @@ from bisupervised.quantifiers.token_alternatives import TokenEntropy, TokenMargi
 from bisupervised.quantifiers.token_likelihood import TokenLikelihood
 from bisupervised.quantifiers.verbalised_confidence import VerbalisedConfidence
 from bisupervised.quantifiers.vim import ViM
+from bisupervised.records import LevelName
 
 __all__ = [
     "DSA",
@@ -218,9 +219,12 @@ def fitted_kinds() -> dict[str, type[Any]]:
     return dict(_FITTED)
 
 
-def quantifier_from_file(path: str | os.PathLike[str]) -> Quantifier:
-    """The fitted quantifier that `save_quantifier` wrote to a file. `InputError` for a file that holds none."""
-    return read_quantifier(path, _FITTED)
+def quantifier_from_file(path: str | os.PathLike[str], level: LevelName | str | None = None) -> Quantifier:
+    """The fitted quantifier that `save_quantifier` wrote to a file. `InputError` for a file that holds none.
+
+    `level` is the one that it is to judge: a file that was fitted on the other level's rows, and says so, is refused.
+    """
+    return read_quantifier(path, _FITTED, level)
 
 
 def _with_settings(

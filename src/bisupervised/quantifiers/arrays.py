@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bisupervised.cells import is_missing, written
 from bisupervised.errors import EvidenceError
 from bisupervised.quantifiers.port import check_sums
 from bisupervised.records import AnyArray, BoolArray, FloatArray, IntArray, ModelOutput
@@ -86,7 +88,7 @@ class FittingRows:
 
     features: FloatArray  #: (n, d) all finite
     class_index: IntArray  #: (n,) in 0..m-1
-    classes: tuple[Any, ...]  #: (m,) labels, sorted where they can be
+    classes: tuple[str, ...]  #: (m,) labels as they are written, sorted
 
     def by_class(self) -> tuple[IntArray, IntArray]:
         """(n,) the rows class by class, and (m + 1,) the places where each class begins, and the last one ends."""
@@ -104,8 +106,8 @@ class FittingRows:
 def fitting_rows(output: ModelOutput, labels: Any = None) -> FittingRows:
     """The rows with finite features and a label that did not fail, and their classes.
 
-    `labels` is (n,), None or NaN where one is not known; by default the model's own predictions stand for them.
-    Raises `EvidenceError` when there is no such row.
+    `labels` is (n,), None, NaN or "" where one is not known; by default the model's own predictions stand for them.
+    They are compared as they are written: 1, 1.0 and "1" are one. Raises `EvidenceError` when there is no such row.
     """
     features, known = features_of(output)
     values = label_list(output, labels)
@@ -115,8 +117,24 @@ def fitting_rows(output: ModelOutput, labels: Any = None) -> FittingRows:
     if rows.size == 0:
         raise EvidenceError("there is no row to fit on: each needs finite features and a label")
     present = [values[row] for row in rows.tolist()]
-    classes = _sorted_labels(present)
+    classes = tuple(sorted(set(map(_label, present))))
     return FittingRows(features[rows], class_indices(classes, present), classes)
+
+
+def check_predicted(classes: Iterable[Any], output: ModelOutput) -> None:
+    """Raise `EvidenceError` when not one prediction is among the classes that a quantifier learned from labels.
+
+    What compares predictions with labels would learn that every prediction is wrong, or judge none.
+    """
+    answered = (value for row, value in enumerate(label_list(output)) if row not in output.failures)
+    predictions = {_label(value) for value in answered if is_label(value)}
+    known = set(map(_label, classes))
+    if predictions.isdisjoint(known):
+        said = f"they are {_some(predictions)}" if predictions else "there is none"
+        raise EvidenceError(
+            f"no prediction of the rows to fit on is among their labels, which are {_some(known)}; {said}. Give the "
+            f"model's predictions, written as the labels are"
+        )
 
 
 def label_list(output: ModelOutput, labels: Any = None) -> list[Any]:
@@ -128,17 +146,15 @@ def label_list(output: ModelOutput, labels: Any = None) -> list[Any]:
 
 
 def is_label(value: Any) -> bool:
-    """Whether a label is known: neither None nor NaN."""
-    return value is not None and bool(value == value)
+    """Whether a label is known: neither None, NaN nor empty."""
+    return not is_missing(value) and bool(value == value)
 
 
 def class_indices(classes: tuple[Any, ...], labels: list[Any]) -> IntArray:
-    """(n,) the place of each label in `classes`, -1 for one that is not among them."""
-    place = {label: index for index, label in enumerate(classes)}
-    try:
-        return np.fromiter((place.get(label, -1) for label in labels), np.int64, len(labels))
-    except TypeError as error:
-        raise EvidenceError(f"a label must be a text, a number or a truth value: {error}") from error
+    """(n,) the place of each label in `classes`, -1 for one that is not among them. Compared as they are written."""
+    place = {_label(label): index for index, label in enumerate(classes)}
+    found = (place.get(_label(label), -1) if is_label(label) else -1 for label in labels)
+    return np.fromiter(found, np.int64, len(labels))
 
 
 def _as_objects(labels: Any) -> AnyArray:
@@ -149,12 +165,14 @@ def _as_objects(labels: Any) -> AnyArray:
     return column
 
 
-def _sorted_labels(labels: list[Any]) -> tuple[Any, ...]:
+def _label(value: Any) -> str:
     try:
-        distinct = list(dict.fromkeys(labels))
+        hash(value)
     except TypeError as error:
         raise EvidenceError(f"a label must be a text, a number or a truth value: {error}") from error
-    try:
-        return tuple(sorted(distinct))
-    except TypeError:  # of several kinds
-        return tuple(sorted(distinct, key=lambda label: (type(label).__name__, str(label))))
+    return str(written(value))
+
+
+def _some(labels: Iterable[str]) -> str:
+    first = sorted(labels)
+    return ", ".join(map(repr, first[:3])) + (", …" if len(first) > 3 else "")

@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bisupervised.errors import EvidenceError
-from bisupervised.quantifiers.arrays import class_indices, features_of, fitting_rows, label_list, where_known
+from bisupervised.quantifiers.arrays import (
+    check_predicted,
+    class_indices,
+    features_of,
+    fitting_rows,
+    label_list,
+    where_known,
+)
 from bisupervised.quantifiers.neighbours import TrainingRows
 from bisupervised.quantifiers.port import CostClass
 from bisupervised.quantifiers.products import read_only
@@ -28,7 +35,7 @@ class DSA:
     features: AnyArray = field(repr=False)  #: (n, d) float32: the training rows, class by class
     bounds: IntArray = field(repr=False)  #: (classes + 1,) where each class begins, and the last ends
     to_others: FloatArray = field(repr=False)  #: (n,) the distance of each row to the nearest one of another class
-    classes: tuple[Any, ...] = ()  #: the label of each class
+    classes: tuple[Any, ...] = ()  #: the label of each class, as it is written
     name: ClassVar[str] = "dsa"
     needs: ClassVar[Evidence] = Evidence.FEATURES
     cost_class: ClassVar[CostClass] = CostClass.C2
@@ -61,9 +68,11 @@ class DSA:
     def fit(cls, output: ModelOutput, labels: Any = None) -> DSA:
         """From the features of training rows and their (n,) labels; by default the predictions, as Kim et al. do.
 
-        Every training row is compared with every other, once. Raises `EvidenceError` for fewer than two classes.
+        Every training row is compared with every other, once. Raises `EvidenceError` for fewer than two classes, or
+        when no prediction is among them.
         """
         rows = fitting_rows(output, labels)
+        check_predicted(rows.classes, output)
         if len(rows.classes) < 2:
             raise EvidenceError(f"DSA compares classes, and the rows to fit on are all {rows.classes[0]!r}")
         order, bounds = rows.by_class()

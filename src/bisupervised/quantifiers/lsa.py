@@ -8,7 +8,14 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from bisupervised.errors import EvidenceError
-from bisupervised.quantifiers.arrays import class_indices, features_of, fitting_rows, label_list, where_known
+from bisupervised.quantifiers.arrays import (
+    check_predicted,
+    class_indices,
+    features_of,
+    fitting_rows,
+    label_list,
+    where_known,
+)
 from bisupervised.quantifiers.covariance import shrunk_covariance, whitening
 from bisupervised.quantifiers.port import CostClass
 from bisupervised.quantifiers.products import log_sum_exp, read_only, row_product, square_distances, square_norms
@@ -37,7 +44,7 @@ class LSA:
     log_determinant: float  #: half the logarithm of the covariance's determinant
     points: FloatArray = field(repr=False)  #: (n, d) the training rows, less the centre, times W, class by class
     bounds: IntArray = field(repr=False)  #: (classes + 1,) where each class begins, and the last ends
-    classes: tuple[Any, ...] = ()  #: the label of each class
+    classes: tuple[Any, ...] = ()  #: the label of each class, as it is written
     name: ClassVar[str] = "lsa"
     needs: ClassVar[Evidence] = Evidence.FEATURES
     cost_class: ClassVar[CostClass] = CostClass.C2
@@ -82,11 +89,13 @@ class LSA:
     ) -> LSA:
         """From the features of training rows and their (n,) labels; by default the predictions, as Kim et al. do.
 
-        `shrinkage` in [0, 1] of the covariance; None chooses it (`shrunk_covariance`). Raises `EvidenceError`.
+        `shrinkage` in [0, 1] of the covariance; None chooses it (`shrunk_covariance`). Raises `EvidenceError`, also
+        when no prediction is among the labels.
         """
         if max_features < 1:
             raise EvidenceError(f"max_features is at least 1, not {max_features}")
         rows = fitting_rows(output, labels)
+        check_predicted(rows.classes, output)
         _, deviations = rows.within_class()
         columns = _most_varying(rows.features.var(axis=0), max_features)
         order, bounds = rows.by_class()

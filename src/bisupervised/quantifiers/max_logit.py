@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from bisupervised.cells import written
 from bisupervised.errors import EvidenceError
-from bisupervised.quantifiers.arrays import is_label, label_list, logits_of
+from bisupervised.quantifiers.arrays import check_predicted, is_label, label_list, logits_of
 from bisupervised.quantifiers.port import CostClass
 from bisupervised.records import BoolArray, Evidence, FloatArray, ModelOutput
 
@@ -77,7 +78,8 @@ class MaxLogitPNorm:
         """The order in 1..10 whose confidences have the smallest AURC on rows with logits and a label, (n,).
 
         When it is no smaller than that of the largest softmax, or of the largest logit, the better of the two is
-        taken (the first at ties). Raises `EvidenceError` when there is no such row.
+        taken (the first at ties). A prediction is right when it is written as the label is. Raises `EvidenceError`
+        when there is no such row, or no prediction that is any of the labels.
         """
         logits = logits_of(output)
         values = label_list(output, labels)
@@ -86,8 +88,9 @@ class MaxLogitPNorm:
         known[list(output.failures)] = False
         if not known.any():
             raise EvidenceError("there is no row to fit on: each needs logits and a label")
-        predictions = output.predictions.tolist()
-        wrong = np.array([predictions[row] != values[row] for row in np.flatnonzero(known).tolist()])
+        predictions, rows = output.predictions.tolist(), np.flatnonzero(known).tolist()
+        check_predicted([values[row] for row in rows], output)
+        wrong = np.array([written(predictions[row]) != written(values[row]) for row in rows])
         candidates = [cls("max_softmax"), cls("max_logit"), *map(cls, ORDERS)]
         risks = [aurc(candidate._score(logits[known]), wrong) for candidate in candidates]
         return candidates[int(np.argmin(np.round(risks, 12)))]
