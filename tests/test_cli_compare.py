@@ -62,7 +62,7 @@ def test_thresholds_say_which_inputs_are_deferred(
     assert main(["calibrate", str(results), "--max-request-rate", "0.4", "--out", str(file)]) == 0
     capsys.readouterr()
     assert main(["compare", str(results), "--thresholds", str(file), "--json"]) == 0
-    assert "by the local threshold" in json.loads(capsys.readouterr().out)["deferred_by"]
+    assert "by the thresholds" in json.loads(capsys.readouterr().out)["deferred_by"]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +16,7 @@ from bisupervised.learned.design import AGREEMENT, FEW, Design
 from bisupervised.learned.heads import Heads
 from bisupervised.learned.pair import PairSupervisor
 from bisupervised.learned.stacked import StackedSupervisor
+from bisupervised.npz_files import read_npz, write_npz
 from bisupervised.records import AnyArray, LevelName
 
 #: Raised when the features, or a field, get another meaning: a file of another format is not read.
@@ -59,31 +57,14 @@ def save_learned(supervisor: LearnedSupervisor, path: str | os.PathLike[str]) ->
         head["level"] = supervisor.level.value
     if isinstance(supervisor, PairSupervisor | Arbiter):
         head["columns"] = list(supervisor.columns)
-    _write({_HEAD: np.array(json.dumps(head)), **entries}, os.fspath(path))
-
-
-def _write(entries: Mapping[str, Any], path: str) -> None:
-    unfinished = f"{path}.{os.getpid()}.unfinished"
-    try:
-        with open(unfinished, "wb") as file:
-            np.savez(file, **entries)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
+    write_npz(path, _HEAD, head, entries)
 
 
 def learned_from_file(path: str | os.PathLike[str]) -> LearnedSupervisor:
     """The learned supervisor in a file. `InputError` for a file that holds none, or one that was tampered with so
     that its parts do not fit."""
     where = os.fspath(path)
-    try:
-        with open(where, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            head = json.loads(str(file[_HEAD]))
-            arrays = {name: file[name] for name in file.files if name != _HEAD}
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {where}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, *_CORRUPT) as error:
-        raise InputError(f"{where} holds no learned supervisor: {error}") from error
+    head, arrays = read_npz(path, _HEAD, "learned supervisor")
     if not isinstance(head, dict) or head.get("format") != FORMAT or head.get("kind") not in tuple(_KINDS):
         found = head if not isinstance(head, dict) else f"{head.get('kind')!r} of format {head.get('format')!r}"
         raise InputError(f"{where} holds {found}; this version reads format {FORMAT} of: {', '.join(sorted(_KINDS))}")
@@ -91,9 +72,6 @@ def learned_from_file(path: str | os.PathLike[str]) -> LearnedSupervisor:
         return _supervisor(head, arrays)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{where} holds no {head['kind']} supervisor that can be used: {error}") from error
-
-
-_CORRUPT: Final = (zipfile.BadZipFile, zlib.error, NotImplementedError, RecursionError)
 
 
 def _supervisor(head: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> LearnedSupervisor:
