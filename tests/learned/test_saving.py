@@ -50,8 +50,9 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path):
         save_learned(StackedSupervisor.fit(table, estimator=Shares()), tmp_path / "a")
     with pytest.raises(InputError, match=r"not a CrossFitted; of a cross-fitted one, save its \.supervisor"):
         save_learned(fit_pair(table), tmp_path / "a")
+    (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
-        save_learned(PairSupervisor.fit(table), tmp_path / "nowhere" / "a")
+        save_learned(PairSupervisor.fit(table), tmp_path / "file" / "a")
     with pytest.raises(InputError, match="there is no file"):
         learned_from_file(tmp_path / "nothing")
 
