@@ -66,22 +66,23 @@ def speed(n: int) -> bool:
     table, calibration = rows(n, 1), rows(5_000, 2)
     thresholds = replace(Thresholds(0.7, 0.85), reference=reference_of(calibration, 0.7, 0.85))
     limits = {"risk": 0.2, "request_rate": 0.45, "abstention": 0.2}
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     result = drift(table, thresholds, limits=limits)
-    took = time.perf_counter() - began
+    took, worked = time.perf_counter() - began, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     goal = 10.0 * n / 1_000_000
     met = took < goal
     print(
-        f"drift of {n:,} labelled rows, {len(result.findings)} questions: {took:.2f} s (goal {goal:.1f} s: "
-        f"{'met' if met else 'MISSED'}), peak memory of the process {peak:,.0f} MiB"
+        f"drift of {n:,} labelled rows, {len(result.findings)} questions: {took:.2f} s, of it at work {worked:.2f} s "
+        f"(goal {goal:.1f} s: {'met' if met else 'MISSED'}), peak memory of the process {peak:,.0f} MiB"
     )
     watch = ExchangeabilityMartingale(Bins.of(calibration.local.confidences))
     some = table.local.confidences[:2_000]
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     for value in some:
         watch.update(np.array([value]))
-    print(f"one row at a time: {1e6 * (time.perf_counter() - began) / len(some):.0f} µs a row")
+    took, worked = time.perf_counter() - began, time.process_time() - worked
+    print(f"one row at a time: {1e6 * took / len(some):.0f} µs a row, of it at work {1e6 * worked / len(some):.0f}")
     return met
 
 

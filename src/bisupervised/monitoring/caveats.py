@@ -92,7 +92,8 @@ def _remote(name: str, in_reference: bool, rows: Decided) -> Unknown:
 
 def notes_of(table: Table, rows: Decided, loss: LabelledLoss, audited: Audited | None) -> Iterator[str]:
     """What was left out, what was mixed, and how far labels can be trusted."""
-    cascades = sorted({str(one) for one in table.extra.get("cascade", ()) if not is_missing_cell(one)})
+    named = {str(one): one for one in table.extra.get("cascade", ())}
+    cascades = sorted(name for name, one in named.items() if not is_missing_cell(one))
     if len(cascades) > 1:
         yield (
             f"The rows are of {len(cascades)} cascades ({', '.join(cascades)}), and the thresholds and their "

@@ -69,16 +69,18 @@ def seconds_of(moment: Any) -> float:
     >>> seconds_of("1970-01-02T00:00:00Z"), seconds_of("1970-01-02"), seconds_of("86400"), seconds_of(86400)
     (86400.0, 86400.0, 86400.0, 86400.0)
     """
-    if isinstance(moment, np.generic):
-        moment = moment.item()
-    if isinstance(moment, str):
-        moment = _read(moment.strip())
-    if isinstance(moment, datetime):
-        moment = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-    number = isinstance(moment, int | float) and not isinstance(moment, bool) and math.isfinite(moment)
-    if not number or not _FIRST <= moment <= _LAST:
+    read = _read(moment.strip()) if isinstance(moment, str) else moment
+    if isinstance(read, np.datetime64):
+        read = read.astype("datetime64[us]").item()
+    try:
+        if isinstance(read, datetime):
+            read = (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).timestamp()
+        seconds = math.nan if read is None or isinstance(read, bool | np.bool_ | str) else float(read)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not _FIRST <= seconds <= _LAST:
         raise InputError(f"{moment!r} is no time: {_KINDS}")
-    return float(moment)
+    return seconds
 
 
 def _read(text: str) -> Any:
