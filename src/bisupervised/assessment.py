@@ -102,7 +102,9 @@ def _with_reference(thresholds: Thresholds, rows: Table) -> Thresholds:
     held_out = split_rows(len(rows), float(evidence["held_out"]), int(evidence["seed"])).held_out
     if len(held_out):
         rows = rows.take(held_out)
-    reference = reference_of(rows, thresholds.local, thresholds.remote, thresholds.abstain)
+    reference = reference_of(
+        rows, thresholds.local, thresholds.remote, thresholds.abstain, chose_thresholds=not len(held_out)
+    )
     return replace(thresholds, reference=reference)
 
 

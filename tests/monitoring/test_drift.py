@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bisupervised.calibration import data_hash
+from bisupervised.assessment import calibrate
+from bisupervised.calibration import RequestBudget, Thresholds, WithinLimits, data_hash
+from bisupervised.decision import accept
 from bisupervised.errors import InputError, ThresholdError
-from bisupervised.monitoring import Audits, Drift, Finding, Verdict, drift, promises_of
+from bisupervised.monitoring import Audits, Drift, Finding, Limit, Verdict, drift, promises_of
 from bisupervised.monitoring.findings import NAMES
 from bisupervised.monitoring.noticing import rows_needed
 from bisupervised.monitoring.words import words_for
@@ -83,24 +85,77 @@ def test_answers_that_become_better_keep_an_upper_bound_and_the_words_say_so():
     assert "less often" in found(better)["local_risk"].said.meaning
 
 
-def test_promises_are_those_of_the_evidence_then_of_the_target_and_can_be_given():
-    certified = replace(
-        THRESHOLDS,
-        evidence={"guarantee": {"promise": "", "guarantee": {"risk": 0.2}, "delta": 0.1}},
-        target={"name": "request_budget", "request_rate": 0.3, "risk": 0.9},
-    )
-    promised = promises_of(certified)
-    assert (promised["risk"].most, promised["risk"].delta) == (0.2, 0.1)
-    assert promised["request_rate"].most == 0.3
-    assert math.isnan(promised["request_rate"].delta)
-    result = found(drift(rows(4_000, 6), certified))
-    assert result["request_rate_limit"].moved, "0.4 of the inputs are deferred"
-    assert not result["risk_limit"].moved
-    broken = found(drift(rows(4_000, 6), certified, limits={"risk": 0.05, "request_rate": 0.5}))
-    assert broken["risk_limit"].moved
-    assert not broken["request_rate_limit"].moved
+def promising(delta: float | None = 0.1, **figures: float) -> Thresholds:
+    """The thresholds of the tests, certified for these figures."""
+    part = {"promise": "", "guarantee": figures, **({} if delta is None else {"delta": delta})}
+    return replace(THRESHOLDS, evidence={"guarantee": part})
+
+
+def test_only_what_is_certified_is_a_promise():
+    """A budget without delta is exceeded by half of all calibrations, though nothing moves."""
+    aimed = replace(THRESHOLDS, target={"name": "request_budget", "request_rate": 0.3, "risk": 0.01})
+    assert promises_of(aimed) == {}
+    result = drift(rows(4_000, 6), aimed)
+    assert not any(one.of_limit for one in result.findings)
+    assert not result.moved
+    two = {"guarantee": {"request_rate": 0.3}, "delta": 0.1, "promise": ""}
+    parts = {"budget": two, "other": {**two, "guarantee": {"request_rate": 0.5}}}
+    assert promises_of(replace(THRESHOLDS, evidence={"guarantee": parts})) == {"request_rate": Limit(0.3, 0.1)}
+
+
+def test_rows_are_held_to_what_was_certified_or_to_limits_that_are_given():
+    certified = promising(risk=0.2, request_rate=0.3)
+    assert promises_of(certified) == {"risk": Limit(0.2, 0.1), "request_rate": Limit(0.3, 0.1)}
+    result = drift(rows(4_000, 6), certified)
+    assert found(result)["request_rate_limit"].moved, "0.4 of the inputs are deferred"
+    assert not found(result)["risk_limit"].moved
+    assert "a promise is broken (request rate limit)" in result.sentence.lower()
+    given = drift(rows(4_000, 6), certified, limits={"risk": 0.05, "request_rate": 0.5})
+    assert found(given)["risk_limit"].moved
+    assert not found(given)["request_rate_limit"].moved
+    assert given.sentence == "A limit is exceeded (risk limit)."
+    assert "promise" not in found(given)["risk_limit"].said.meaning
     worse = found(drift(rows(4_000, 7, worse=0.2), certified))["risk_limit"]
     assert "probability of 0.1" in worse.said.meaning
+
+
+def test_the_abstention_is_held_to_its_limit():
+    """Of the 0.4 that are deferred a quarter is not trusted: 0.1 get no trusted answer."""
+    kept = found(drift(rows(4_000, 6), promising(abstention=0.14)))["abstention_limit"]
+    assert not kept.moved
+    assert kept.value == pytest.approx(0.1, abs=0.02)
+    above = drift(rows(4_000, 6), THRESHOLDS, limits={"abstention": 0.05})
+    assert found(above)["abstention_limit"].moved
+    assert above.sentence == "A limit is exceeded (abstention limit)."
+    silent = rows(400, 6)
+    silent = replace(silent, remote=replace(silent.remote, asked=np.zeros(400, dtype=bool)))
+    result = drift(silent, promising(abstention=0.14))
+    assert "abstention_limit" not in found(result)
+    assert "abstention_limit" in {one.question for one in result.unknown}
+
+
+def test_promises_that_nothing_watches_are_said_to_be_unwatched():
+    result = drift(rows(500, 6), promising(risk=0.2, cost=0.4, false_alarm_rate=0.05))
+    why = {one.question: one.why for one in result.unknown}
+    assert set(why) == {"cost", "false_alarm_rate"}
+    assert "at most 0.4, and nothing here tests that" in why["cost"]
+    average = promising(delta=None, risk=0.2)
+    assert promises_of(average) == {}
+    assert "on average" in {one.question: one.why for one in drift(rows(500, 6), average).unknown}["risk"]
+    assert {one.question for one in drift(rows(500, 6), average, limits={"risk": 0.2}).unknown} == set()
+    unlabelled = replace(rows(500, 6), local_correct=np.full(500, NAN), remote_correct=np.full(500, NAN))
+    unknown = {one.question for one in drift(unlabelled, promising(risk=0.2)).unknown}
+    assert unknown == {"local_risk", "risk_limit"}
+
+
+def test_an_alarm_rings_at_the_same_evidence_whatever_is_asked():
+    """Questions that come with labels, audits and limits must not move the alarms of those asked before."""
+    table = rows(500, 6)
+    unlabelled = replace(table, local_correct=np.full(500, NAN), remote_correct=np.full(500, NAN))
+    few, many = drift(unlabelled, THRESHOLDS), drift(table, THRESHOLDS, limits={"risk": 0.5, "request_rate": 0.5})
+    assert len(few.findings) < len(many.findings)
+    for one in (*few.findings, *many.findings):
+        assert one.log10_alarm == pytest.approx(math.log10(len(NAMES) / 0.01))
 
 
 def test_few_rows_are_said_to_be_few_and_how_many_more_it_takes():
@@ -215,28 +270,68 @@ def test_a_share_that_is_no_probability_is_refused(share):
         drift(rows(100, 14), THRESHOLDS, label_share=np.ones(3))
 
 
-def test_audits_are_compared_with_the_calibration_rows():
-    table = CALIBRATION
-    predictions = np.array(["a"] * len(table), dtype=object)
-    differs = np.random.default_rng(0).random(len(table)) < 0.1
-    both = Table.from_columns(
+def with_predictions(table: Table, seed: int, differing: float) -> Table:
+    """The rows with predictions of both models, of which a share differs."""
+    differs = np.random.default_rng(seed).random(len(table)) < differing
+    return Table.from_columns(
         {
             **{k: v for k, v in table.to_columns().items() if not k.endswith("correct")},
-            "local_prediction": predictions,
+            "local_prediction": np.full(len(table), "a", dtype=object),
             "remote_prediction": np.where(differs, "b", "a").astype(object),
         }
     )
-    thresholds = thresholds_of(both)
-    times = np.arange(800.0)
+
+
+def decided_by(table: Table, threshold: float, times: np.ndarray | None = None) -> Table:
+    """The rows as a log of these thresholds has them: the remote model was asked where the local was not trusted."""
+    asked = ~accept(table.local.confidences, threshold)
+    remote = replace(table.remote, asked=asked, confidences=np.where(asked, table.remote.confidences, NAN))
+    extra = {} if times is None else {"time": times}
+    return replace(table, remote=remote, remote_correct=None, extra=extra)
+
+
+def test_audits_are_joined_to_rows_that_these_thresholds_accept():
+    thresholds = thresholds_of(with_predictions(CALIBRATION, 0, 0.1))
+    table = decided_by(rows(2_000, 15), 0.7, 1e9 + np.arange(2_000.0))
     rng = np.random.default_rng(1)
-    quiet = Audits(times, (rng.random(800) > 0.1).astype(float))
-    loud = Audits(times, (rng.random(800) > 0.3).astype(float))
-    assert not found(drift(rows(500, 15), thresholds, audits=quiet))["disagreement"].moved
-    moved = found(drift(rows(500, 15), thresholds, audits=loud))["disagreement"]
+    quiet = Audits(table.ids, (rng.random(2_000) > 0.1).astype(float))
+    loud = Audits(table.ids, (rng.random(2_000) > 0.3).astype(float))
+    accepted = accept(table.local.confidences, 0.7)
+    result = drift(table, thresholds, audits=quiet)
+    finding = found(result)["disagreement"]
+    assert not finding.moved
+    assert finding.rows == accepted.sum()
+    assert any(f"Left out: {2_000 - accepted.sum():,} audits" in note for note in result.notes)
+    moved = found(drift(table, thresholds, audits=loud))["disagreement"]
     assert moved.moved
     assert moved.rang_at is not None
-    assert moved.rang_time == moved.rang_at - 1.0
-    assert moved.rang_id is None
+    assert moved.rang_id == f"15-{moved.rang_at - 1}"
+    assert moved.rang_time == 1e9 + moved.rang_at - 1.0
+    elsewhere = drift(table.take(np.arange(300)), thresholds, audits=Audits(["x", "y"], np.zeros(2)))
+    assert "disagreement" not in found(elsewhere)
+
+
+def test_audits_of_rows_that_the_thresholds_of_then_accepted_and_these_do_not_say_nothing():
+    """Both models differ on doubtful rows alone, and older, lower thresholds accepted these."""
+    calibration, traffic = rows(2_000, 1), rows(2_000, 15)
+    differ = [np.where(one.local.confidences < 0.7, "b", "a").astype(object) for one in (calibration, traffic)]
+    both = with_predictions(calibration, 0, 0.0)
+    both = replace(both, remote=replace(both.remote, predictions=differ[0]))
+    audits = Audits(traffic.ids, (differ[1] == "a").astype(float))
+    moved = found(drift(decided_by(traffic, 0.5), thresholds_of(both), audits=audits))["disagreement"]
+    assert not moved.moved
+    assert moved.value == 0.0
+
+
+def test_audits_under_higher_thresholds_are_no_sample_and_that_is_said():
+    thresholds = thresholds_of(with_predictions(CALIBRATION, 0, 0.1))
+    table = decided_by(rows(1_000, 15), 0.9)
+    audits = Audits(table.ids, np.zeros(1_000))
+    result = drift(table, thresholds, audits=audits)
+    assert "disagreement" not in found(result)
+    assert any(one.question == "disagreement" and "no random sample" in one.why for one in result.unknown)
+    observed = replace(rows(1_000, 15), extra={"mode": np.full(1_000, "observe", dtype=object)})
+    assert "disagreement" in found(drift(observed, thresholds, audits=audits)), "observed rows: no threshold decided"
 
 
 def test_a_file_sorted_by_its_confidences_rings_and_shuffled_it_does_not():
@@ -266,7 +361,7 @@ def test_what_cannot_be_compared_is_refused():
         drift(CALIBRATION, THRESHOLDS, alpha=0.0)
     with pytest.raises(InputError, match="share in"):
         drift(CALIBRATION, THRESHOLDS, limits={"risk": 5})
-    with pytest.raises(InputError, match="on risk or request_rate"):
+    with pytest.raises(InputError, match="on risk or request_rate or abstention"):
         drift(CALIBRATION, THRESHOLDS, limits={"coverage": 0.5})
     silent = replace(CALIBRATION, local=replace(CALIBRATION.local, asked=np.zeros(2_000, dtype=bool)))
     with pytest.raises(InputError, match="asked about none"):
@@ -311,6 +406,22 @@ def test_all_questions_together_ring_by_chance_as_rarely_as_promised():
         result = drift(rows(800, 10_000 + seed), thresholds_of(rows(300, 20_000 + seed)), alpha=0.1, seed=seed)
         rang += result.moved
     assert rang / 300 <= 0.1 + 3 * math.sqrt(0.09 / 300)
+
+
+@pytest.mark.slow
+def test_what_was_calibrated_and_did_not_move_rings_as_rarely_as_promised():
+    """20,000 unchanged rows under thresholds of 500: a budget without a promise, and a certified limit on the risk,
+    which may be broken from the start with a probability of delta."""
+    for target, delta in ((RequestBudget(0.3), 0.0), (WithinLimits(risk=0.2, delta=0.1), 0.1)):
+        moved = broken = 0
+        for seed in range(60):
+            thresholds = calibrate(rows(500, 30_000 + seed), target, seed=seed)
+            result = drift(rows(20_000, 40_000 + seed), thresholds, seed=seed)
+            assert ("risk_limit" in found(result)) == (delta > 0.0)
+            moved += any(one.moved and not one.of_limit for one in result.findings)
+            broken += any(one.moved and one.of_limit for one in result.findings)
+        assert moved / 60 <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / 60)
+        assert broken / 60 <= delta + 3 * math.sqrt(delta * (1 - delta) / 60)
 
 
 # ---------------------------------------------------------------- the paper's published predictions

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisupervised.errors import InputError
-from bisupervised.monitoring import Bins, ExchangeabilityMartingale, Share
+from bisupervised.monitoring import Bins, ExchangeabilityMartingale, Reference, Share
+from monitoring.made import rows, thresholds_of
 from monitoring.streams import SOURCES, Draw, watch, watch_share
 
 NAN = float("nan")
@@ -140,6 +141,54 @@ def test_a_state_that_does_not_fit_says_so():
         ExchangeabilityMartingale.from_state(Bins.of(np.arange(20.0)), state)
     with pytest.raises(InputError, match="start anew"):
         ExchangeabilityMartingale.from_state(bins, {"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("saved", "other"),
+    [
+        (Share(5, 100), Share(90, 100)),
+        (Share(5, 100), Share(5, 101)),
+        (Bins.of(np.arange(50.0)), Bins.of(np.arange(50.0) + 1.0)),
+        (Bins.of(np.arange(50.0)), Bins.of(np.array([NAN, *np.arange(1.0, 50.0)]))),
+        (Bins.of(np.repeat(np.arange(25.0), 2)), Bins.of(np.repeat([0.0, *np.arange(1.0, 25.0)], 2) // 2)),
+    ],
+)
+def test_a_state_goes_on_with_its_own_reference_alone(saved, other):
+    watch = ExchangeabilityMartingale(saved)
+    watch.update(np.ones(5))
+    state = json.loads(json.dumps(watch.state()))
+    assert ExchangeabilityMartingale.from_state(saved, state).rows == 5
+    with pytest.raises(InputError, match=r"saved with another one.*start anew"):
+        ExchangeabilityMartingale.from_state(other, state)
+    del state["reference"]
+    with pytest.raises(InputError, match="start anew"):
+        ExchangeabilityMartingale.from_state(saved, state)
+
+
+CAPITAL = [("rows", -5), ("rows", 6), ("rows", math.inf), ("rang_at", 9), ("log_value", NAN)]
+IMPOSSIBLE = [
+    *((Share(5, 100), "capital", *change) for change in CAPITAL),
+    *((Bins.of(np.arange(50.0)), "capital", *change) for change in CAPITAL),
+    *((Share(5, 100), "ranks", *change) for change in (("rows", 90), ("ones", -1), ("ones", 99))),
+    *((Bins.of(np.arange(50.0)), "ranks", "seen", counts) for counts in ([1] * 50, [-1, 6] + [0] * 48)),
+]
+
+
+@pytest.mark.parametrize(("reference", "part", "name", "value"), IMPOSSIBLE)
+def test_a_state_with_counts_that_cannot_be_is_refused(reference, part, name, value):
+    watch = ExchangeabilityMartingale(reference)
+    watch.update(np.ones(5))
+    state = watch.state()
+    state[part][name] = value
+    with pytest.raises(InputError, match="does not fit the reference"):
+        ExchangeabilityMartingale.from_state(reference, state)
+
+
+def test_the_reference_that_a_file_gives_back_is_the_same_one():
+    calibration = rows(500, 1, shift=0.5)
+    given = Reference.from_mapping(thresholds_of(calibration).reference)
+    own = Bins.of(calibration.local.confidences)
+    assert ExchangeabilityMartingale.from_state(given.local, ExchangeabilityMartingale(own).state()).rows == 0
 
 
 def test_only_what_happened_or_not_can_be_a_share():

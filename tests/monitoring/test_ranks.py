@@ -100,6 +100,6 @@ def test_rows_may_come_in_any_parts(calibration, traffic, cut):
     first = BinnedRanks(bins)
     early = first.p_values(values[:cut], uniforms[:cut])
     second = BinnedRanks(bins)
-    second.restore(first.state())
+    second.restore(first.state(), len(early))
     assert np.concatenate([early, second.p_values(values[cut:], uniforms[cut:])]) == pytest.approx(whole, abs=1e-12)
     assert ((whole >= 0) & (whole <= 1)).all()

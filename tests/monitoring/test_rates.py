@@ -140,5 +140,7 @@ def test_what_cannot_be_tested_is_refused():
     for bad in ([math.nan], [-0.1], [math.inf]):
         with pytest.raises(InputError, match="losses are numbers from 0 on"):
             LimitTest(0.1).update(np.array(bad))
-    with pytest.raises(InputError, match="no saved state"):
-        LimitTest.from_state({})
+    state = LimitTest(0.1).state()
+    for broken in ({}, {**state, "capital": {**state["capital"], "rows": -5}}):
+        with pytest.raises(InputError, match="no saved state"):
+            LimitTest.from_state(broken)

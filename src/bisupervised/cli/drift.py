@@ -20,8 +20,8 @@ def add_parser(commands: Any) -> None:
         "drift",
         help="has the traffic moved away from the rows that the thresholds were calibrated on?",
         description="Compares confidences, request rate, early abstention and, where there are labels, the risk with "
-        "the [reference] in thresholds.toml, and holds them to the limits that were promised. Run it as often as you "
-        "like, on all rows since the calibration: the alarm is valid at any time.",
+        "the [reference] in thresholds.toml, and holds them to what was certified, or to limits that you give. Run "
+        "it as often as you like, on all rows since the calibration: the alarm is valid at any time.",
         epilog="Exit status: 0 no sign that anything moved (or too few rows to say), 3 something moved, 2 the input "
         "cannot be used.",
     )
@@ -39,6 +39,15 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--max-risk", type=float, metavar="SHARE", help="a limit on the risk, as in 0.05")
     parser.add_argument("--max-request-rate", type=float, metavar="SHARE", help="a limit on the request rate")
+    parser.add_argument(
+        "--max-abstention", type=float, metavar="SHARE", help="a limit on the share without a trusted answer"
+    )
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help="only rows from then on: ISO 8601 (UTC if it names no zone) or Unix seconds; by default, where the rows "
+        "have times, those after the calibration",
+    )
     parser.add_argument(
         "--label-share",
         metavar="SHARE|COLUMN",
@@ -65,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     table = answered(table_of(args), supervisors_of(thresholds))
     if args.calibration is not None:
         thresholds = with_reference(thresholds, args)
-    limits = {"risk": args.max_risk, "request_rate": args.max_request_rate}
+    limits = {"risk": args.max_risk, "request_rate": args.max_request_rate, "abstention": args.max_abstention}
     found = drift(
         table,
         thresholds,
@@ -73,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         limits={name: most for name, most in limits.items() if most is not None},
         label_share=label_share_of(args.label_share, table),
         audits=audits_of(args),
+        since=args.since,
         shuffle=args.shuffle,
         seed=args.seed,
     )
@@ -94,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
 def with_reference(thresholds: Any, args: argparse.Namespace) -> Any:
     """The thresholds with a reference made of `--calibration`."""
     from bisupervised.assessment import answered
+    from bisupervised.calibration.calibrate import rows_to_judge
     from bisupervised.learned import supervisors_of
     from bisupervised.monitoring import reference_of
 
@@ -101,7 +112,15 @@ def with_reference(thresholds: Any, args: argparse.Namespace) -> Any:
         raise InputError(f"{args.against} has its own [reference]: leave out --calibration")
     rows = table_of(argparse.Namespace(**{**vars(args), "source": args.calibration, "remote_source": None}))
     rows = answered(rows, supervisors_of(thresholds))
-    reference = reference_of(rows, thresholds.local, thresholds.remote, thresholds.abstain)
+    # Of the rows that chose, those held out: the others only where there are none, or they cannot be told.
+    judged, _ = rows_to_judge(rows, thresholds)
+    reference = reference_of(
+        judged,
+        thresholds.local,
+        thresholds.remote,
+        thresholds.abstain,
+        chose_thresholds=len(judged) == len(rows),
+    )
     return replace(thresholds, reference=reference)
 
 
@@ -129,5 +148,5 @@ def audits_of(args: argparse.Namespace) -> Any:
 
     if args.remote_source is not None or not is_log(args.source):
         return None
-    times, agrees = read_audits(args.source, cascade=args.cascade)
-    return Audits(times, agrees) if len(times) else None
+    found = read_audits(args.source, cascade=args.cascade)
+    return Audits(found.ids, found.agrees) if found.ids else None

@@ -33,6 +33,14 @@ class Audit:
     error: str | None = None  #: `kind: message` when the remote model gave no usable output
 
 
+class ComparedAudits(NamedTuple):
+    """Audits that compare both models, in the order of their time."""
+
+    ids: list[str]  #: (n,) of the audited outcomes
+    times: FloatArray  #: (n,) when they ended, Unix seconds, ascending
+    agrees: FloatArray  #: (n,) 1 or 0
+
+
 class AuditEntry(NamedTuple):
     """An audit on its way to the file."""
 
@@ -101,17 +109,17 @@ def read_audits(
     since: float | datetime | None = None,
     until: float | datetime | None = None,
     cascade: str | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """Of the audits that compare both models: (n,) times in Unix seconds, ascending, and (n,) 1 where they agree."""
+) -> ComparedAudits:
+    """The audits that compare both models, of a period (as in `read_log`), of one cascade or of all."""
     file = log_path(path)
     period = Period(since, until, cascade=cascade)
     with log_errors(file), closing(connect_to_read(file)) as connection:
         rows = connection.execute(
-            f"SELECT time, agrees FROM audits {period.where_also('agrees IS NOT NULL')} ORDER BY time, id",
+            f"SELECT id, time, agrees FROM audits {period.where_also('agrees IS NOT NULL')} ORDER BY time, id",
             period.parameters,
         ).fetchall()
-    columns = np.array(rows, dtype=np.float64).reshape(len(rows), 2)
-    return columns[:, 0], columns[:, 1]
+    numbers = np.array([row[1:] for row in rows], dtype=np.float64).reshape(len(rows), 2)
+    return ComparedAudits([str(row[0]) for row in rows], numbers[:, 0], numbers[:, 1])
 
 
 def count_audits(connection: sqlite3.Connection, period: Period) -> Agreement:

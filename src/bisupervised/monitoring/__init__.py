@@ -6,11 +6,12 @@
 """
 
 from bisupervised.monitoring.adaptive import AdaptiveThreshold, Feedback, Proposal
-from bisupervised.monitoring.asking import Audits
-from bisupervised.monitoring.drift import drift, promises_of
+from bisupervised.monitoring.auditing import Audits
+from bisupervised.monitoring.drift import drift
 from bisupervised.monitoring.exchangeability import ExchangeabilityMartingale
 from bisupervised.monitoring.findings import Drift, Finding, Said, Unknown, Verdict
 from bisupervised.monitoring.following import Followed, follow
+from bisupervised.monitoring.promises import promises_of
 from bisupervised.monitoring.questions import Limit
 from bisupervised.monitoring.ranks import Bins, Share
 from bisupervised.monitoring.rates import LimitTest, RateBounds, confidence_sequence

@@ -4,18 +4,19 @@ The risk is asked of each level's answers by itself: how many of the local and h
 label differs between calibration and traffic, and a mixture of both would then move though neither did.
 
 Questions on the 2nd level need replies to the rows that these thresholds defer. Where other thresholds decided,
-those that have one are no random sample of them: with more than 1 % lacking, these questions and the limit on the
-risk are not asked.
+those that have one are no random sample of them: with more than 1 % lacking, these questions and the limits on
+risk and abstention are not asked.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
+from bisupervised.monitoring.auditing import Audited
 from bisupervised.monitoring.labels import LabelledLoss
 from bisupervised.monitoring.questions import Limit, Question
 from bisupervised.monitoring.ranks import Bins, Share
@@ -24,13 +25,6 @@ from bisupervised.records import BoolArray, FloatArray, IntArray
 from bisupervised.table import Table
 
 _MOST_SILENT: Final = 0.01
-
-
-class Audits(NamedTuple):
-    """Audited rows in the order of their time, whose agreement is known."""
-
-    times: FloatArray  #: (n,) Unix seconds
-    agrees: FloatArray  #: (n,) 1 or 0
 
 
 def silent(rows: Decided) -> int:
@@ -49,10 +43,11 @@ def questions_of(
     loss: LabelledLoss,
     reference: Reference,
     promised: Mapping[str, Limit],
-    audits: Audits | None,
+    audited: Audited | None,
+    times: FloatArray | None,
 ) -> Iterator[Question]:
     """The questions, in the order of the report."""
-    named: dict[str, Any] = {"ids": table.ids, "times": _times(table)}
+    named: dict[str, Any] = {"ids": table.ids, "times": times}
     asked, whole = np.flatnonzero(rows.asked), replies_are_whole(rows)
     if not len(asked):
         return
@@ -70,13 +65,17 @@ def questions_of(
     yield from _risk("local_risk", reference.local_risk, rows.at_first, loss, named)
     if whole:
         yield from _risk("remote_risk", reference.remote_risk, rows.accepted & ~rows.at_first, loss, named)
-    if audits is not None and len(audits.agrees) and reference.disagreement is not None:
-        values, at = 1.0 - np.asarray(audits.agrees, dtype=np.float64), np.arange(len(audits.agrees))
-        yield Question("disagreement", reference.disagreement, values, at, len(at), times=audits.times)
+    if audited is not None and audited.whole and len(audited.at) and reference.disagreement is not None:
+        yield Question("disagreement", reference.disagreement, audited.differs, audited.at, len(audited.at), **named)
     if loss.labelled and whole and "risk" in promised:
         yield Question("risk_limit", promised["risk"], loss.values, loss.at, loss.labelled, loss.least_share, **named)
     if "request_rate" in promised:
         yield Question("request_rate_limit", promised["request_rate"], deferred, asked, len(asked), **named)
+    if whole and "abstention" in promised:
+        answered = np.flatnonzero(rows.asked & ~(rows.deferred & ~rows.remote_known))
+        if len(answered):
+            without = (~rows.accepted[answered]).astype(np.float64)
+            yield Question("abstention_limit", promised["abstention"], without, answered, len(answered), **named)
 
 
 def _confidences(
@@ -96,10 +95,3 @@ def _risk(
     own = answered[loss.at]
     if own.any():
         yield Question(name, share, loss.values[own], loss.at[own], int(own.sum()), **named)
-
-
-def _times(table: Table) -> FloatArray | None:
-    try:
-        return np.asarray(table.extra["time"], dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
-        return None

@@ -100,9 +100,15 @@ class Capital:
             raise ValueError(f"it has {len(stakes)} stakes, not {len(self._stakes)} numbers")
         if float(state["alpha"]) != self.alpha:
             raise ValueError(f"its alpha is {state['alpha']}, not {self.alpha}")
+        rows, rang_at = int(state["rows"]), state["rang_at"]
+        if rows < 0 or not (rang_at is None or 1 <= int(rang_at) <= rows):
+            raise ValueError(f"{rows} rows with an alarm at row {rang_at} cannot be")
+        value, largest = float(state["log_value"]), float(state["log_largest"])
+        if math.isnan(value) or math.isnan(largest):
+            raise ValueError("its evidence is not a number")
         self._stakes = stakes
-        self.rows, self.rang_at = int(state["rows"]), state["rang_at"]
-        self.log_value, self.log_largest = float(state["log_value"]), float(state["log_largest"])
+        self.rows, self.rang_at = rows, None if rang_at is None else int(rang_at)
+        self.log_value, self.log_largest = value, largest
 
 
 def _log_entering(rows: FloatArray) -> FloatArray:

@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Final
 
 import numpy as np
 
 from bisupervised.monitoring.asking import replies_are_whole, silent
-from bisupervised.monitoring.findings import NAN, Unknown
+from bisupervised.monitoring.auditing import Audited
+from bisupervised.monitoring.findings import NAMES, NAN, Unknown
 from bisupervised.monitoring.labels import LabelledLoss
 from bisupervised.monitoring.reference import Decided, Reference
+from bisupervised.table import Table, is_missing_cell
+
+_CHOSE: Final = (
+    "the thresholds were chosen on the rows of [reference], so as to look good on these very rows; on others the "
+    "risk is higher though nothing moved"
+)
+_HOLD_OUT: Final = (
+    "Calibrate with --held-out 0.5, say: what is held out chooses nothing, and can be compared with. A limit on the "
+    "risk (what was certified, or --max-risk) is tested all the same"
+)
 
 
 def unknown_of(
-    asked: set[str], reference: Reference, loss: LabelledLoss, rows: Decided, promised: Collection[str]
+    asked: Collection[str],
+    flattered: Collection[str],
+    reference: Reference,
+    loss: LabelledLoss,
+    rows: Decided,
+    limited: Collection[str],
+    audited: Audited | None,
 ) -> Iterator[Unknown]:
-    """The questions that were not asked, each with the reason, and what would answer it."""
+    """The questions that were not asked, each with the reason, and what would answer it.
+
+    `flattered` are those that were left out because the choice of the thresholds bears on their reference.
+    """
+    for name in NAMES:
+        if name in flattered:
+            yield Unknown(name, _CHOSE, _HOLD_OUT)
+    if audited is not None and len(audited.at) and not audited.whole and reference.disagreement is not None:
+        yield Unknown(
+            "disagreement",
+            "these thresholds accept rows that others deferred when they came and that could not be audited; the "
+            "audited ones are no random sample of those accepted",
+            "Give rows that these thresholds decided",
+        )
+    if "abstention" in limited and "abstention_limit" not in asked:
+        yield _remote("abstention_limit", True, rows)
     if "remote_confidences" not in asked:
         yield _remote("remote_confidences", reference.remote is not None, rows)
     if not loss.labelled:
@@ -25,12 +58,14 @@ def unknown_of(
             "Label about 300 accepted answers, drawn at random, and write the labels into the log or the file; "
             "audits tell only how often both models agree",
         )
+        if "risk" in limited:
+            yield Unknown("risk_limit", "no accepted answer has a label", "Label some, drawn at random")
         return
-    if "risk" in promised and "risk_limit" not in asked:
+    if "risk" in limited and "risk_limit" not in asked:
         yield _remote("risk_limit", True, rows)
     graded = "losses that are graded, or weighted by --label-share, have no exchangeability test"
     for name, share in (("local_risk", reference.local_risk), ("remote_risk", reference.remote_risk)):
-        if name in asked:
+        if name in asked or name in flattered:
             continue
         if name == "remote_risk" and not replies_are_whole(rows):
             yield _remote(name, True, rows)
@@ -55,8 +90,20 @@ def _remote(name: str, in_reference: bool, rows: Decided) -> Unknown:
     )
 
 
-def notes_of(rows: Decided, loss: LabelledLoss) -> Iterator[str]:
-    """What was left out, and how far labels can be trusted."""
+def notes_of(table: Table, rows: Decided, loss: LabelledLoss, audited: Audited | None) -> Iterator[str]:
+    """What was left out, what was mixed, and how far labels can be trusted."""
+    named = {str(one): one for one in table.extra.get("cascade", ())}
+    cascades = sorted(name for name, one in named.items() if not is_missing_cell(one))
+    if len(cascades) > 1:
+        yield (
+            f"The rows are of {len(cascades)} cascades ({', '.join(cascades)}), and the thresholds and their "
+            f"calibration rows of one: choose it with --cascade NAME."
+        )
+    if audited is not None and audited.left_out:
+        yield (
+            f"Left out: {audited.left_out:,} audits of rows that are not among these, or that these thresholds do "
+            f"not accept at the 1st level."
+        )
     unasked = int((~rows.asked).sum())
     if unasked:
         yield f"Left out: {unasked:,} rows about which the local model was not asked."

@@ -19,7 +19,7 @@ import numpy as np
 
 from bisupervised.errors import InputError
 from bisupervised.monitoring.capital import Capital
-from bisupervised.monitoring.ranks import BinnedRanks, Bins, Ranks, Share, ShareRanks
+from bisupervised.monitoring.ranks import BinnedRanks, Bins, Ranks, Share, ShareRanks, reference_hash
 from bisupervised.records import FloatArray
 
 _SIZES: Final = (-0.8, -0.3, -0.1, 0.1, 0.3, 0.8)
@@ -44,6 +44,7 @@ class ExchangeabilityMartingale:
 
     def __init__(self, reference: Bins | Share, *, alpha: float = 0.01, seed: int = 0) -> None:
         self._seed = seed
+        self._reference = reference
         self._ranks: Ranks
         if isinstance(reference, Share):
             if reference.graded:
@@ -102,16 +103,23 @@ class ExchangeabilityMartingale:
 
     def state(self) -> dict[str, Any]:
         """Everything that changes, as plain values; with the reference and the seed it goes on where it was."""
-        return {"seed": self._seed, "capital": self.capital.state(), "ranks": self._ranks.state()}
+        return {
+            "seed": self._seed,
+            "reference": reference_hash(self._reference),
+            "capital": self.capital.state(),
+            "ranks": self._ranks.state(),
+        }
 
     @classmethod
     def from_state(cls, reference: Bins | Share, state: Mapping[str, Any]) -> ExchangeabilityMartingale:
         """Go on from a `state`. Raises `InputError` when it is not one, or is of another reference."""
         try:
             watch = cls(reference, alpha=float(state["capital"]["alpha"]), seed=int(state["seed"]))
+            if state["reference"] != reference_hash(reference):
+                raise ValueError("it was saved with another one")
             watch.capital.restore(state["capital"])
-            watch._ranks.restore(state["ranks"])
-        except (KeyError, TypeError, ValueError) as error:
+            watch._ranks.restore(state["ranks"], watch.rows)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"this saved state does not fit the reference ({error}); start anew where thresholds were calibrated "
                 "anew"

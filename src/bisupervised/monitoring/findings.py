@@ -43,12 +43,12 @@ class Finding:
     """The answer to one question, with its numbers. Rates in [0, 1]; NaN and None: not known."""
 
     #: `local_confidences`, `local_missing` (none at all), `remote_confidences`, `remote_missing`, `request_rate`,
-    #: `early_abstention`, `local_risk`, `remote_risk`, `disagreement`; whether a promise is kept: `risk_limit`,
-    #: `request_rate_limit`
+    #: `early_abstention`, `local_risk`, `remote_risk`, `disagreement`; whether a limit is kept: `risk_limit`,
+    #: `request_rate_limit`, `abstention_limit`
     question: str
     verdict: Verdict
     rows: int  #: that it was asked of
-    reference_rows: int  #: calibration rows that they are compared with; 0 for a promise
+    reference_rows: int  #: calibration rows that they are compared with; 0 for a limit
     log10_e: float  #: log10 of the e-value now
     log10_largest: float  #: of the largest so far
     log10_alarm: float  #: where the alarm rings
@@ -63,6 +63,7 @@ class Finding:
     high: float
     lately: float  #: the value from the alarm on, of 100 rows at least; NaN: none rang
     reference: float  #: the value of the calibration rows, or the limit
+    delta: float  #: the limit is promised, and the promise was to fail from the start so probably; NaN: no promise
     said: Said
     #: (rows,) log10 of the e-value after each row, and where that row is in the order that was read, from 0
     path: FloatArray = field(default_factory=lambda: np.empty(0), repr=False)
@@ -73,9 +74,14 @@ class Finding:
         return self.verdict is Verdict.MOVED
 
     @property
-    def of_promise(self) -> bool:
+    def of_limit(self) -> bool:
         """Whether it is about a limit, and not about the calibration rows."""
         return self.question.endswith("_limit")
+
+    @property
+    def of_promise(self) -> bool:
+        """Whether that limit was promised, and not only given."""
+        return not math.isnan(self.delta)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; None where not known."""
@@ -91,7 +97,7 @@ class Finding:
 
 _FIGURES: Final = (
     *("rows", "reference_rows", "log10_e", "log10_largest", "log10_alarm", "rang_at", "rang_id", "rang_time"),
-    *("needed", "value", "low", "high", "lately", "reference"),
+    *("needed", "value", "low", "high", "lately", "reference", "delta"),
 )
 
 
@@ -121,12 +127,14 @@ class Drift:
     @property
     def sentence(self) -> str:
         """The answer in one sentence."""
-        traffic = [_name(one) for one in self.findings if one.moved and not one.of_promise]
+        traffic = [_name(one) for one in self.findings if one.moved and not one.of_limit]
         broken = [_name(one) for one in self.findings if one.moved and one.of_promise]
+        above = [_name(one) for one in self.findings if one.moved and one.of_limit and not one.of_promise]
         few = [_name(one) for one in self.findings if one.verdict is Verdict.TOO_FEW]
-        if traffic or broken:
+        if traffic or broken or above:
             said = [f"the traffic has moved away from the calibration rows ({'; '.join(traffic)})"] if traffic else []
             said += [f"a promise is broken ({'; '.join(broken)})"] if broken else []
+            said += [f"a limit is exceeded ({'; '.join(above)})"] if above else []
             text = " and ".join(said)
             return f"{text[0].upper()}{text[1:]}."
         if len(few) == len(self.findings):
@@ -149,10 +157,15 @@ class Drift:
 
 
 def _name(finding: Finding) -> str:
-    return NAMES[finding.question]
+    return name_of(finding.question)
 
 
-#: How each question is called in words.
+def name_of(question: str) -> str:
+    """A question in words; of a promise that is not watched, its figure."""
+    return NAMES.get(question, question.replace("_", " "))
+
+
+#: How each question is called in words; all the questions there are, among which alpha is divided.
 NAMES: Final = {
     "local_confidences": "confidences, 1st level",
     "local_missing": "no confidence, 1st level",
@@ -165,4 +178,5 @@ NAMES: Final = {
     "disagreement": "disagreement in audits",
     "risk_limit": "risk limit",
     "request_rate_limit": "request rate limit",
+    "abstention_limit": "abstention limit",
 }

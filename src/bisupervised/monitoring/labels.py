@@ -12,6 +12,7 @@ inputs often nothing is heard. Three cases can be told apart:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,16 @@ class LabelledLoss:
     def testable(self) -> bool:
         """Whether the values are losses of 0 or 1, as an exchangeability test needs them."""
         return not self.weighted and bool(np.isin(self.values, (0.0, 1.0)).all())
+
+
+def checked_share(label_share: Any, n: int) -> float | FloatArray | None:
+    """One number, (n,) numbers, or None. Raises `InputError` for another length."""
+    if not isinstance(label_share, np.ndarray | list | tuple):
+        return None if label_share is None else float(label_share)
+    shares = np.asarray(label_share, dtype=np.float64)
+    if shares.shape != (n,):
+        raise InputError(f"label_share is one probability for each of the {n} rows, or one number")
+    return shares
 
 
 def labelled_loss(rows: Decided, label_share: float | FloatArray | None) -> LabelledLoss:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from bisupervised.monitoring.exchangeability import ExchangeabilityMartingale
-from bisupervised.monitoring.findings import NAN, Finding, Verdict
+from bisupervised.monitoring.findings import NAMES, NAN, Finding, Verdict
 from bisupervised.monitoring.noticing import evidence_needed, rows_needed
 from bisupervised.monitoring.ranks import Bins, Share
 from bisupervised.monitoring.rates import LimitTest, confidence_sequence
@@ -23,10 +23,10 @@ _LATELY: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The most that a rate may be, and with what probability the promise was to fail from the start."""
+    """The most that a rate may be, and with what probability the promise of it was to fail from the start."""
 
     most: float
-    delta: float = NAN  #: NaN: not certified
+    delta: float = NAN  #: NaN: nothing is promised, somebody gave it
 
 
 Against: TypeAlias = Bins | Share | Limit
@@ -46,9 +46,10 @@ class Question:
     times: FloatArray | None = None  #: of all rows
 
 
-def answer(question: Question, alpha: float, parts: int, seed: int) -> Finding:
-    """Ask one of `parts` questions that share alpha."""
-    against, own = question.against, alpha / parts
+def answer(question: Question, alpha: float, seed: int) -> Finding:
+    """Ask one question. All that there are share alpha, whether they are asked or not: labels, audits or limits that
+    come later then change the alarm of none."""
+    against, own = question.against, alpha / len(NAMES)
     test = (
         LimitTest(against.most, alpha=own)
         if isinstance(against, Limit)
@@ -64,6 +65,7 @@ def answer(question: Question, alpha: float, parts: int, seed: int) -> Finding:
     verdict = _verdict(rang, question.counted, needed)
     lately = NAN if rang is None else _lately(question, rang)
     compared = 0.5 if rate is None else rate
+    delta = against.delta if isinstance(against, Limit) else NAN
     return Finding(
         question=question.name,
         verdict=verdict,
@@ -81,13 +83,14 @@ def answer(question: Question, alpha: float, parts: int, seed: int) -> Finding:
         high=high,
         lately=lately,
         reference=compared,
+        delta=delta,
         said=words_for(
             question.name,
             verdict,
             missing=needed - question.counted,
             reference_rows=reference_rows or 0,
             reference_needed=2.0 * evidence_needed(own, strategies, rate),
-            delta=against.delta if isinstance(against, Limit) else NAN,
+            delta=delta,
             fell=lately < compared,
         ),
         path=path,

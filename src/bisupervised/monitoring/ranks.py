@@ -13,6 +13,7 @@ for an edge from its distribution among the calibration rows that are tied with 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -36,7 +37,8 @@ class Ranks(Protocol):
 
     def state(self) -> dict[str, Any]: ...
 
-    def restore(self, state: Mapping[str, Any]) -> None: ...
+    def restore(self, state: Mapping[str, Any], rows: int) -> None:
+        """Go on from a `state` after as many rows. Raises `ValueError` or `KeyError` for one that does not fit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,10 +133,12 @@ class BinnedRanks:
     def state(self) -> dict[str, Any]:
         return {"seen": self._seen.tolist()}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], rows: int) -> None:
         seen = np.asarray(state["seen"], dtype=np.int64)
-        if seen.shape != self._seen.shape or (seen < 0).any():
-            raise ValueError(f"its counts are of {len(seen)} bins, the reference's are of {len(self._seen)}")
+        if seen.shape != self._seen.shape:
+            raise ValueError(f"its counts are of {seen.size} bins, the reference's are of {len(self._seen)}")
+        if (seen < 0).any() or seen.sum() != rows:
+            raise ValueError(f"its counts are not those of {rows} rows")
         self._seen = seen
 
 
@@ -172,6 +176,7 @@ class ShareRanks:
     """p-values of what happens (1) or does not (0)."""
 
     def __init__(self, share: Share) -> None:
+        self._reference = share
         self._ones, self._rows = int(share.count), share.rows
 
     def rates(self, values: FloatArray) -> FloatArray:
@@ -195,8 +200,21 @@ class ShareRanks:
     def state(self) -> dict[str, Any]:
         return {"ones": self._ones, "rows": self._rows}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        ones, rows = int(state["ones"]), int(state["rows"])
-        if not 0 <= ones <= rows:
-            raise ValueError(f"{ones} of {rows} rows cannot be")
-        self._ones, self._rows = ones, rows
+    def restore(self, state: Mapping[str, Any], rows: int) -> None:
+        ones, total = int(state["ones"]), int(state["rows"])
+        if total - self._reference.rows != rows or not 0 <= ones - self._reference.count <= rows:
+            raise ValueError(f"{ones} of {total} rows cannot be, {rows} after the reference's")
+        self._ones, self._rows = ones, total
+
+
+def reference_hash(reference: Bins | Share) -> str:
+    """Twelve hexadecimal digits that name a reference: a saved state goes on with this one alone."""
+    digest = hashlib.sha256()
+    if isinstance(reference, Share):
+        digest.update(f"share {float(reference.count)} {reference.rows}".encode())
+    else:
+        digest.update(f"bins {reference.rows} {reference.missing}".encode())
+        edges = np.where(np.isnan(reference.edges), np.nan, reference.edges + 0.0)  # one NaN and one zero
+        for column in (edges, reference.ranks, reference.tied_ranks, reference.tied):
+            digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()[:12]

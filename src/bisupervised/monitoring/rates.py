@@ -133,6 +133,6 @@ class LimitTest:
         try:
             test = cls(float(state["limit"]), alpha=float(state["capital"]["alpha"]))
             test.capital.restore(state["capital"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"this is no saved state of a limit's test ({error}); start anew") from error
         return test

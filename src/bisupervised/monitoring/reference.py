@@ -1,6 +1,7 @@
 """What the calibration rows looked like, in the few numbers that fit into `thresholds.toml`: the table `[reference]`.
 
     rows                                    calibration rows
+    chose_thresholds                        whether these rows are those that the thresholds were chosen on
     local_threshold, remote_threshold, abstain_threshold    what they were decided by
     local, remote                           bins of the confidences; the 2nd level's of deferred rows only
       rows, missing                         how many, and how many of them without a confidence
@@ -90,6 +91,7 @@ class Reference:
     local_risk: Share | None = None  #: None: no labelled answer of the local model was accepted
     remote_risk: Share | None = None
     disagreement: Share | None = None
+    chose_thresholds: bool | None = None  #: None: a file that does not say
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, for `[reference]`."""
@@ -103,6 +105,8 @@ class Reference:
         }
         if self.remote is not None:
             values["remote"] = _bins_to_mapping(self.remote)
+        if self.chose_thresholds is not None:
+            values["chose_thresholds"] = self.chose_thresholds
         for name in _SHARES:
             share: Share | None = getattr(self, name)
             if share is not None:
@@ -135,6 +139,7 @@ class Reference:
                 local_risk=_share_of(values.get("local_risk"), graded=True),
                 remote_risk=_share_of(values.get("remote_risk"), graded=True),
                 disagreement=_share_of(values.get("disagreement")),
+                chose_thresholds=_flag(values.get("chose_thresholds")),
             )
         except KeyError as error:
             raise ThresholdError(f"[reference] lacks {error}: calibrate anew") from error
@@ -143,12 +148,18 @@ class Reference:
 
 
 def reference_of(
-    table: Table, local: float, remote: float = -math.inf, abstain: float = -math.inf, *, bins: int = BINS
+    table: Table,
+    local: float,
+    remote: float = -math.inf,
+    abstain: float = -math.inf,
+    *,
+    bins: int = BINS,
+    chose_thresholds: bool = False,
 ) -> dict[str, Any]:
     """The plain mapping `[reference]` of calibration rows under these thresholds.
 
-    Best of rows that did not choose the thresholds: their risk is not flattered, and the test on the 2nd level, whose
-    rows a threshold selects, is exact. Raises `InputError` when the local model was asked about no row.
+    Best of rows that did not choose the thresholds. Say so where they did (`chose_thresholds`): what the choice made
+    look good on them is then not compared with. Raises `InputError` when the local model was asked about no row.
     """
     rows = decided(table, local, remote, abstain)
     if not rows.asked.any():
@@ -166,6 +177,7 @@ def reference_of(
         local_risk=_risk(rows.loss[rows.at_first]),
         remote_risk=_risk(rows.loss[rows.accepted & ~rows.at_first]),
         disagreement=_disagreement(table, rows.at_first),
+        chose_thresholds=chose_thresholds,
     )
     return reference.to_mapping()
 
@@ -219,6 +231,12 @@ def _share_of(values: Mapping[str, Any] | None, *, graded: bool = False) -> Shar
     if not 0.0 <= share.count <= rows:
         raise ValueError(f"{share.count} of {rows} rows cannot be")
     return share
+
+
+def _flag(value: Any) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"chose_thresholds is true or false, not {value!r}")
+    return value
 
 
 def _count(value: Any) -> int:

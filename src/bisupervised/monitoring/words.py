@@ -59,14 +59,19 @@ _MOVED: Final = {
         "anew: {recalibrate}.",
     ),
     "risk_limit": (
-        "The risk is above its limit: the promise is broken on these rows.{luck}",
+        "The risk is above its limit{broken}.{luck}",
         "Raise the local threshold, or have the remote model answer, and calibrate anew on about as many recent "
         "labelled rows as before: {recalibrate}.",
     ),
     "request_rate_limit": (
-        "More inputs are deferred than the limit allows: the promise is broken on these rows.{luck}",
+        "More inputs are deferred than the limit allows{broken}.{luck}",
         "It needs no labels: calibrate anew on recent rows, as by `bisupervised calibrate RECENT --max-request-rate "
         "SHARE --out thresholds.toml`.",
+    ),
+    "abstention_limit": (
+        "More inputs get no trusted answer than the limit allows{broken}.{luck}",
+        "See first whether a model fails (local_error, remote_error); else calibrate anew on about as many recent "
+        "labelled rows as before: {recalibrate}.",
     ),
 }
 #: Where the rate fell: what it was held to is kept.
@@ -87,7 +92,7 @@ _NO_SIGN: Final = (
     "Nothing; run it again on all rows when there are more: the alarm stays valid however often it is looked at.",
 )
 _KEPT: Final = (
-    "Nothing found here speaks against the promise; the interval says how far the rate may still be from it.",
+    "Nothing found here speaks against the limit; the interval says how far the rate may still be from it.",
     _NO_SIGN[1],
 )
 _TOO_FEW: Final = "The guarantee is neither confirmed nor questioned by so few rows."
@@ -104,16 +109,17 @@ def words_for(
     delta: float,
     fell: bool = False,
 ) -> Said:
-    """Both sentences. `missing` rows until a change of 0.1 would be noticed, inf: never with these calibration
-    rows.
+    """Both sentences. `delta` NaN: nothing was promised. `missing` rows until a change of 0.1 would be noticed, inf:
+    never with these calibration rows.
     """
     if verdict is Verdict.MOVED:
-        luck = (
-            "" if math.isnan(delta) else f" By bad luck in calibration alone that has a probability of {delta:.4g}."
-        )
+        luck = broken = ""
+        if not math.isnan(delta):
+            broken = ": the promise is broken on these rows"
+            luck = f" By bad luck in calibration alone that has a probability of {delta:.4g}."
         meaning, to_do = _sentences(question, fell)
         rows = f"{reference_rows:,}" if reference_rows else "as many"
-        return Said(meaning.format(luck=luck), to_do.format(rows=rows, recalibrate=_RECALIBRATE))
+        return Said(meaning.format(broken=broken, luck=luck), to_do.format(rows=rows, recalibrate=_RECALIBRATE))
     if verdict is Verdict.NO_SIGN:
         return Said(*(_KEPT if question.endswith("_limit") else _NO_SIGN))
     if math.isinf(missing):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bisupervised.monitoring.findings import NAMES, Drift, Finding, Verdict
+from bisupervised.monitoring.findings import NAMES, Drift, Finding, Unknown, Verdict, name_of
 from bisupervised.report.numerals import NOT_KNOWN_TEXT, amount, count, percent
 from bisupervised.report.terminal import new_console, open_table, plain_text, print_remarks
 
@@ -50,8 +51,7 @@ def print_drift(drift: Drift, console: Console | None = None) -> None:
         print_remarks(
             console, f"No sign of change: {names}", list(dict.fromkeys(t for q in quiet for t in q.said)), ""
         )
-    unknown = [f"{NAMES[one.question]}: {one.why}. {one.to_do}" for one in drift.unknown]
-    print_remarks(console, "Not known", unknown, "yellow")
+    print_remarks(console, "Not known", unknown_texts(drift.unknown), "yellow")
     print_remarks(
         console,
         "Notes",
@@ -74,17 +74,23 @@ def _print_finding(console: Console, finding: Finding) -> None:
     print_remarks(console, title[0].upper() + title[1:], lines, _STYLES[finding.verdict].removeprefix("bold "))
 
 
+def unknown_texts(unknown: Sequence[Unknown]) -> list[str]:
+    """One sentence for all questions that have the same reason."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for one in unknown:
+        names.setdefault((one.why, one.to_do), []).append(name_of(one.question))
+    return [f"{'; '.join(asked)}: {why}. {to_do}" for (why, to_do), asked in names.items()]
+
+
 def alarm_text(finding: Finding) -> str:
     """When the alarm first rang, and what is seen since then."""
     where = f"row {count(finding.rang_at or 0)}"
-    if finding.question == "disagreement":
-        where = f"audit {count(finding.rang_at or 0)}"
     if finding.rang_id is not None:
         where += f" (id {finding.rang_id})"
     if finding.rang_time == finding.rang_time:
         where += f", {datetime.fromtimestamp(finding.rang_time, UTC):%Y-%m-%d %H:%M} UTC"
     lately = _value_text(finding, finding.lately)
-    held = "the limit" if finding.of_promise else "calibrated"
+    held = "the limit" if finding.of_limit else "calibrated"
     text = f"The alarm first rang at {where}; since then: {lately}, {held}: {reference_text(finding)}."
     if finding.question.endswith("_confidences") and abs(finding.lately - 0.5) < 0.05:
         text += (
@@ -104,7 +110,7 @@ def now_text(finding: Finding) -> str:
 
 def reference_text(finding: Finding) -> str:
     """The calibration rows' value, or the limit."""
-    return f"{'at most ' if finding.of_promise else ''}{_value_text(finding, finding.reference)}"
+    return f"{'at most ' if finding.of_limit else ''}{_value_text(finding, finding.reference)}"
 
 
 def _value_text(finding: Finding, value: float) -> str:
