@@ -9,11 +9,12 @@ supervised accuracy that the rule has on the choosing half. `better by` is joint
 standard error over the splits. Beside both: the local model with its supervisor at the rule's coverage, which asks
 nobody.
 
-SCORES holds where the columns come from: the published confidences, or learned supervisors that are fitted on the
-choosing rows alone and cross-fitted there (`trust_learned.py`, which also says what settings were chosen on). What is
-chosen on one half falls short on the other about as often as not, so joint tuning on learned columns asks for a
-little more than the rule has: MARGINS, in 1 / sqrt(choosing rows), the least that was enough on splits of other seeds
-(`--choose-margins` finds them again).
+`scores_of` says where the columns come from: the published confidences, or learned supervisors that are fitted on the
+choosing rows alone and cross-fitted there (`trust_learned.py`, which also says what settings were chosen on), from
+the published columns, or with columns of the user's own (`trust_own.py`). What is chosen on one half falls short on
+the other about as often as not, so joint tuning on learned columns asks for a little more than the rule has: MARGINS,
+in 1 / sqrt(choosing rows), the least that was enough on splits of other seeds (`--choose-margins` finds them again;
+`trust_margins.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -35,7 +38,9 @@ from bisupervised.errors import InfeasibleTarget
 from bisupervised.evaluation.supervised import false_alarm_threshold
 from bisupervised.records import FloatArray, IntArray
 from bisupervised.studies.paper import RecordedStudy, load_paper_study
-from trust_learned import LATENCY, TUNING, Learned, learn, show_goals, with_relative_latency
+from trust_learned import LATENCY, TUNING, Fits, Learned, learn, show_goals, with_relative_latency
+from trust_margins import least_margins
+from trust_own import QUESTION, WORDS, MissingTextsError, Reviews, Worded, with_question, with_reviews
 
 FALSE_ALARMS = 0.1
 HEADER = """\
@@ -52,32 +57,45 @@ def as_recorded(study: RecordedStudy, choosing: IntArray, reporting: IntArray) -
     return rows.take(choosing), rows.take(reporting)
 
 
-def as_learned(study: RecordedStudy, choosing: IntArray, reporting: IntArray) -> Learned:
-    """Stacked local supervisor and arbiter, from the published confidences and predictions."""
-    return learn(study.table, choosing, reporting)
-
-
-def with_latency(study: RecordedStudy, choosing: IntArray, reporting: IntArray) -> Learned:
-    """The same, and the remote latency."""
-    return learn(with_relative_latency(study), choosing, reporting, (LATENCY,))
-
-
+Scores: TypeAlias = Callable[[IntArray, IntArray], Halves | Learned]
 RECORDED, LEARNED, TIMED = "scores as recorded", "learned", "learned, with the remote latency"
-#: name -> (study, choosing rows, reporting rows) -> both halves with the columns to choose thresholds on
-SCORES: dict[str, Callable[[RecordedStudy, IntArray, IntArray], Halves | Learned]] = {
-    RECORDED: as_recorded,
-    LEARNED: as_learned,
-    TIMED: with_latency,
-}
+OWN = "learned, with columns of the user's own"
+
+
+def scores_of(study: RecordedStudy, data: Path) -> dict[str, Scores]:
+    """name -> (choosing rows, reporting rows) -> both halves with the columns to choose thresholds on.
+
+    Why the latency is not read elsewhere stands in `trust_learned`; what is the user's own, in `trust_own`.
+    """
+    found: dict[str, Scores] = {
+        RECORDED: partial(as_recorded, study),
+        LEARNED: partial(learn, study.table, fits=Fits.reading()),
+    }
+    if study.name.startswith("SQuAD"):
+        found[TIMED] = partial(learn, with_relative_latency(study), fits=Fits.reading(late=(LATENCY,)))
+    try:
+        if study.name == "imdb":
+            worded = partial(partial, Worded.fit, Reviews.of(study, data))
+            fits = Fits(*map(worded, Fits.reading(early=(WORDS,))))
+            found[OWN] = partial(learn, with_reviews(study), fits=fits)
+        elif study.name.startswith("SQuAD"):
+            found[OWN] = partial(learn, with_question(study, data), fits=Fits.reading(early=QUESTION))
+    except MissingTextsError as missing:
+        print(f"{study.name}, {OWN}: skipped, {missing}")
+    return found
+
+
 #: (study, scores) -> for each point, by how much more coverage and supervised accuracy is asked for
 MARGINS: dict[tuple[str, str], list[tuple[float, float]]] = {
-    ("imdb", LEARNED): [(0.4, 0.1), (0.0, 0.1), (0.0, 0.0)],
+    ("imdb", LEARNED): [(0.2, 0.05), (0.0, 0.1), (0.05, 0.0)],
+    ("imdb", OWN): [(0.0, 0.0), (0.0, 0.0), (0.0, 0.0)],
     ("ImageNet", LEARNED): [(0.4, 0.0), (0.0, 0.0), (0.0, 0.1)],
-    ("SQuADv2 (possible only)", LEARNED): [(0.3, 0.2), (0.3, 0.1), (0.4, 0.0)],
-    ("SQuADv2 (possible only)", TIMED): [(0.2, 0.2), (0.3, 0.2), (0.2, 0.2)],
+    ("SQuADv2 (possible only)", LEARNED): [(0.1, 0.2), (0.15, 0.1), (0.25, 0.0)],
+    ("SQuADv2 (possible only)", TIMED): [(0.05, 0.2), (0.2, 0.15), (0.25, 0.15)],
+    ("SQuADv2 (possible only)", OWN): [(0.0, 0.15), (0.15, 0.2), (0.05, 0.15)],
 }
-CANDIDATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-TUNING_SPLITS = 10
+#: Splits that choose margins: at least so many, and more of small studies, where a split tells less.
+TUNING_SPLITS, TUNING_ROWS = 10, 300_000
 
 
 class Wanted(NamedTuple):
@@ -201,55 +219,43 @@ def _alone(found: list[Compared]) -> str:
     return f"{accuracy:.3f} at {coverage:.3f}{', MATCHES the rule' if matches else ''}"
 
 
-def margins_of(wanted: Wanted, recorded: list[Halves], columns: list[Halves]) -> tuple[float, float]:
-    """The margins with the fewest requests among those that are short of nothing in the mean over the splits."""
-    best: tuple[float, float, float] | None = None
-    for coverage in CANDIDATES:
-        for accuracy in CANDIDATES:
-            margins = (coverage, accuracy)
-            found = [compare(*halves, wanted.rate, margins) for halves in zip(recorded, columns, strict=True)]
-            rule, joint = np.array([one.rule for one in found]), np.array([one.joint for one in found])
-            requests = float(joint[:, 0].mean())
-            enough = bool(((joint - rule)[:, 1:].mean(axis=0) >= 0.0).all())
-            if enough and (best is None or requests < best[0]):
-                best = (requests, *margins)
-    return (CANDIDATES[-1], CANDIDATES[-1]) if best is None else best[1:]
-
-
-def scores_of(study: RecordedStudy) -> list[str]:
-    """Which columns there are; why the latency is not read elsewhere stands in `trust_learned`."""
-    return [name for name in SCORES if name != TIMED or study.name.startswith("SQuAD")]
-
-
-def choose_margins(study: RecordedStudy) -> None:
+def choose_margins(study: RecordedStudy, data: Path) -> None:
     """Print the entries of MARGINS, from splits that are not reported; a study without a goal has none."""
     if all(wanted.requests is None for wanted in POINTS[study.name]):
         return
-    splits = splits_of(study, TUNING_SPLITS, TUNING)
+    splits = splits_of(study, max(TUNING_SPLITS, TUNING_ROWS // len(study)), TUNING)
     recorded = [as_recorded(study, *split) for split in splits]
-    for scores in scores_of(study)[1:]:
-        columns = [columns_of(SCORES[scores](study, *split)) for split in splits]
-        found = [margins_of(wanted, recorded, columns) for wanted in POINTS[study.name]]
-        print(f"    ({study.name!r}, {scores!r}): {found},", flush=True)
+    for name, scores in scores_of(study, data).items():
+        if name != RECORDED:
+            columns = [columns_of(scores(*split)) for split in splits]
+            found = []
+            for wanted in POINTS[study.name]:
+                rules = [papers_rule(choosing, wanted.rate) for choosing, _ in recorded]
+                found.append(least_margins(rules, recorded, columns))
+            print(f"    ({study.name!r}, {name!r}): {found},", flush=True)
 
 
 def main() -> int:
     """The table; 1 when a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="?", default="../shared/data/paper", help="the authors' CSV files")
+    parser.add_argument("--study", help="this one alone, as in --study imdb")
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--margin", type=float, default=0.0, help="ask the recorded scores for so much more")
     parser.add_argument("--choose-margins", action="store_true", help="print MARGINS, from splits of other seeds")
     options = parser.parse_args()
     good = True
+    data = Path(options.directory).parent
     for study in load_paper_study(options.directory):
+        if options.study not in (None, study.name):
+            continue
         if options.choose_margins:
-            choose_margins(study)
+            choose_margins(study, data)
             continue
         splits = splits_of(study, options.splits)
         recorded = [as_recorded(study, *split) for split in splits]
-        for scores in scores_of(study):
-            found = [SCORES[scores](study, *split) for split in splits]
+        for scores, halves in scores_of(study, data).items():
+            found = [halves(*split) for split in splits]
             columns = [columns_of(one) for one in found]
             margins = MARGINS.get((study.name, scores), [(options.margin, options.margin)] * len(POINTS[study.name]))
             print(f"\n{study.name}, {scores}: {options.splits} splits, false alarm rate {FALSE_ALARMS}")

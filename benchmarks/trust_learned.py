@@ -12,7 +12,10 @@ which no running system would see.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,13 +28,13 @@ from bisupervised.learned import (
     PairSupervisor,
     StackedSupervisor,
     calibration_rows,
-    fit_arbiter,
-    fit_stacked,
+    cross_fitted,
 )
 from bisupervised.records import AnyArray, FloatArray, IntArray
 from bisupervised.studies.paper import RecordedStudy
 from bisupervised.table import Table
 
+Fit: TypeAlias = Callable[[Table], Any]
 TUNING = 1000  #: seeds from here on chose the settings; those reported are 0, 1, 2, …
 LATENCY = "remote_relative_latency"
 _BEFORE = 50
@@ -46,15 +49,35 @@ def with_relative_latency(study: RecordedStudy) -> Table:
     return replace(study.table, extra={**study.table.extra, LATENCY: latency / before})
 
 
+class Fits(NamedTuple):
+    """How each supervisor is fitted on rows."""
+
+    local: Fit
+    deferral: Fit
+    pair: Fit
+    arbiter: Fit
+
+    @classmethod
+    def reading(cls, early: tuple[str, ...] = (), late: tuple[str, ...] = ()) -> Fits:
+        """With columns beyond the defaults: known before the remote model is asked, and known after."""
+        local = ("local_confidence", "local_prediction", *early)
+        return cls(
+            partial(StackedSupervisor.fit, columns=local),
+            partial(DeferralHead.fit, columns=local),
+            partial(PairSupervisor.fit, columns=(*early, *late)),
+            partial(Arbiter.fit, columns=(*early, *late)),
+        )
+
+
 @dataclass(frozen=True)
 class Learned:
     """One split, learned on its choosing half."""
 
     choosing: Table
     reporting: Table
-    local: CrossFitted[StackedSupervisor]
-    arbiter: CrossFitted[Arbiter]
-    columns: tuple[str, ...]
+    local: CrossFitted[Any]
+    arbiter: CrossFitted[Any]
+    fits: Fits
 
     @property
     def halves(self) -> tuple[CalibrationRows, CalibrationRows]:
@@ -65,9 +88,9 @@ class Learned:
         )
 
 
-def learn(table: Table, choosing: IntArray, reporting: IntArray, columns: tuple[str, ...] = ()) -> Learned:
+def learn(table: Table, choosing: IntArray, reporting: IntArray, fits: Fits) -> Learned:
     first, second = table.take(choosing), table.take(reporting)
-    return Learned(first, second, fit_stacked(first), fit_arbiter(first, columns=columns), columns)
+    return Learned(first, second, cross_fitted(fits.local, first), cross_fitted(fits.arbiter, first), fits)
 
 
 class Goal:
@@ -99,11 +122,11 @@ def figures(learned: Learned) -> dict[str, tuple[float, float]]:
     rows, recorded = learned.reporting, learned.reporting.local.confidences
     local, remote = rows.correct("local"), rows.correct("remote")
     deferred = _lowest(recorded, 0.7)
-    pair = PairSupervisor.fit(learned.choosing, columns=learned.columns).of_table(rows).confidences
+    pair = learned.fits.pair(learned.choosing).of_table(rows).confidences
     judged = learned.arbiter.supervisor.of_table(rows)
     assert judged.local_preferred is not None
     answer = np.where(judged.local_preferred, local, remote)
-    order = DeferralHead.fit(learned.choosing).of_table(rows)
+    order = learned.fits.deferral(learned.choosing).of_table(rows)
     return {
         AUROC: (
             auroc(rows.remote.confidences[deferred], remote[deferred]).value,

@@ -24,6 +24,7 @@ from bisupervised.learned import (
     refuse_fitting_rows,
 )
 from bisupervised.learned.fitting_rows import fitting_hashes, row_hashes
+from bisupervised.records import PairConfidences
 from bisupervised.table import Table
 from learned.made import NAN, made_table
 
@@ -46,6 +47,29 @@ def test_what_is_learned_by_heart_is_of_no_use():
     fitted = cross_fitted(Memory, table)
     assert (fitted.confidences == 0.5).all()
     assert auroc(fitted.supervisor.of_table(table), table.correct("remote")).value == 1.0
+
+
+class OnesOwn:
+    """An arbiter of the user's own, with one of the package's inside."""
+
+    def __init__(self, table: Table) -> None:
+        self.inside = Arbiter.fit(table)
+        self.fitted_on = self.inside.fitted_on
+
+    def of_table(self, table: Table) -> PairConfidences:
+        return self.inside.of_table(table)
+
+
+def test_an_arbiter_of_ones_own_arbitrates_when_cross_fitted():
+    """Its confidences are of the answer that it prefers, and so must be what counts as right."""
+    table = made_table(300, 0)
+    own, packaged = cross_fitted(OnesOwn, table), fit_arbiter(table)
+    assert own.local_preferred is not None
+    assert 0 < own.local_preferred.sum() < 300
+    assert np.array_equal(own.local_preferred, packaged.local_preferred)
+    rows, same = calibration_rows(table, own), calibration_rows(table, packaged)
+    assert np.array_equal(rows.remote_loss, same.remote_loss)
+    assert not np.array_equal(rows.remote_loss, 1.0 - table.correct("remote"))
 
 
 class Cheat(Memory):

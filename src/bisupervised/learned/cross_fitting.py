@@ -43,7 +43,7 @@ class CrossFitted(Generic[S]):
 
     supervisor: S  #: for other rows, and for the running system
     confidences: FloatArray  #: (n,) for these rows
-    local_preferred: BoolArray | None  #: (n,) by an arbiter: where the local prediction is the answer
+    local_preferred: BoolArray | None  #: (n,) of what arbitrates: where the local prediction is the answer
     rows: AnyArray  #: (n,) hashes: which rows these are
     folds: int
     seed: int
@@ -79,7 +79,7 @@ def cross_fitted(
     """
     fold = _folds(table, folds, seed, groups)
     found = np.full(len(table), np.nan)
-    preferred = np.zeros(len(table), dtype=np.bool_)
+    preferred: BoolArray | None = None  # until a supervisor, of the package or the caller's own, says so
     for number in range(folds):
         held = fold == number
         supervisor = fit(table.take(~held))
@@ -88,10 +88,9 @@ def cross_fitted(
         confidences, local = _apart(supervisor.of_table(judged))
         found[held] = confidences
         if local is not None:
+            preferred = np.zeros(len(table), dtype=np.bool_) if preferred is None else preferred
             preferred[held] = local
-    whole = fit(table)
-    arbitrates = isinstance(whole, Arbiter)
-    return CrossFitted(whole, found, preferred if arbitrates else None, row_hashes(table), folds, seed)
+    return CrossFitted(fit(table), found, preferred, row_hashes(table), folds, seed)
 
 
 def _apart(judged: FloatArray | PairConfidences) -> tuple[FloatArray, BoolArray | None]:
