@@ -19,7 +19,8 @@ def headline(assessment: Assessment) -> str:
     ours = evaluation.systems["bisupervised"]
     if routes_are_recorded(assessment):
         return _of_a_log(evaluation, ours)
-    rule = f"{_rule(evaluation)}: {_requests(ours.request_rate.value)}"
+    name = "learned confidence" if assessment.thresholds.first_level else "confidence"
+    rule = f"{_rule(evaluation, name)}: {_requests(ours.request_rate.value)}"
     remote = evaluation.systems.get("remote_only")
     if math.isnan(ours.system_accuracy.value):
         saved = "" if remote is None else _savings(ours, remote)
@@ -77,12 +78,12 @@ def _of_a_log(evaluation: Evaluation, ours: SystemFigures) -> str:
     )
 
 
-def _rule(evaluation: Evaluation) -> str:
+def _rule(evaluation: Evaluation, confidence: str) -> str:
     local, abstain = evaluation.local_threshold, evaluation.abstain_threshold
     if math.isinf(local):
         rule = "Trust every local prediction" if local < 0 else "Never trust the local model"
     else:
-        rule = f"Trust the local model at confidence >= {threshold(local)}"
+        rule = f"Trust the local model at {confidence} >= {threshold(local)}"
     return rule if abstain == -math.inf else f"{rule}, give up below {threshold(abstain)}"
 
 
