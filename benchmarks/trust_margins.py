@@ -1,7 +1,9 @@
 """How much more than the paper's rule has joint tuning is to ask for, so that other rows get no less: `trust.py`.
 
-All margins are tried on one grid of each split, a little coarser than that of `choose_jointly`. (ImageNet's in
-`trust.py` are of an earlier search in steps of 0.1 with `choose_jointly` itself.)
+All margins are tried on one grid of each split, a little coarser than that of `choose_jointly`. Those of ImageNet and
+of imdb's published columns in `trust.py` are of an earlier search, in steps of 0.1 with `choose_jointly` itself, on
+the same seeds. On imdb this search finds less, (0.2, 0.05) for the first point: .208 requests on the reported rows,
+and coverage .0027 ± .0029 short.
 """
 
 from __future__ import annotations
