@@ -622,11 +622,11 @@ def test_each_group_has_thresholds_of_its_own_or_a_reason(
     lines = [lines[0] + ",tenant", *(f"{line},{tenant}" for line, tenant in zip(lines[1:], tenants, strict=True))]
     predictions.write_text("\n".join(lines) + "\n")
     options = ["calibrate", str(predictions), "--by", "tenant", "--max-risk", "0.3", "--out", str(tmp_path / "of")]
-    assert main(options) == 0
+    assert main(options) == 1, "one group has none"
     printed = capsys.readouterr().out
     assert "10 rows, fewer than the 50 asked for of a group" in printed
     assert sorted(path.name for path in (tmp_path / "of").iterdir()) == ["a_b-2.toml", "a_b.toml"], "no two alike"
-    assert main([*options, "--json"]) == 0
+    assert main([*options, "--json"]) == 1
     shown = json.loads(capsys.readouterr().out)
     assert shown["groups"]["a/b"]["evidence"]["group"] == {"tenant": "a/b"}
     assert shown["groups"]["a/b"]["evidence"]["guarantee"]["n"] == 300
@@ -641,3 +641,21 @@ def test_evaluate_judges_an_abstention_threshold(predictions: Path, capsys: pyte
     assert ours["request_rate"]["value"] == pytest.approx(0.4, abs=0.05)
     assert main(["evaluate", str(predictions), "--abstain-threshold", "0.6"]) == 2
     assert "--abstain-threshold goes with --local-threshold" in capsys.readouterr().err
+
+
+def test_thresholds_remember_how_the_confidences_were_read(
+    predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibration, out = tmp_path / "local.json", tmp_path / "thresholds.toml"
+    assert main(["calibrate-confidence", str(predictions), "--method", "beta", "--out", str(calibration)]) == 0
+    read_so = ["--local-confidence-calibration", str(calibration)]
+    assert main(["calibrate", str(predictions), *read_so, "--max-request-rate", "0.3", "--out", str(out)]) == 0
+    capsys.readouterr()
+    for command in (["evaluate", "--no-report", "--thresholds"], ["drift", "--against"]):
+        assert main([command[0], str(predictions), *command[1:], str(out)]) == 2
+        assert "read with --local-confidence-calibration local.json: give it here too" in capsys.readouterr().err
+    assert main(["evaluate", str(predictions), *read_so, "--thresholds", str(out), "--json"]) == 0
+    plain = tmp_path / "plain.toml"
+    assert main(["calibrate", str(predictions), "--max-request-rate", "0.3", "--out", str(plain)]) == 0
+    assert main(["evaluate", str(predictions), *read_so, "--thresholds", str(plain), "--json"]) == 2
+    assert "leave it out, or calibrate with it" in capsys.readouterr().err

@@ -375,7 +375,7 @@ def test_an_endpoint_that_is_down_stops_the_replay_and_keeps_nothing(
 @pytest.mark.slow
 def test_an_interrupted_replay_keeps_what_it_has(server: Server) -> None:
     server.config("slow/replay6", more="max_concurrency = 4\n")
-    log = write_log(*reviews(400))
+    log = write_log(*reviews(2000))  # so many that it is not done when the signal comes, however busy the machine
     command = [sys.executable, "-m", "bisupervised", "replay", log, "--sample", "all", "--max-concurrency", "4"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -388,7 +388,7 @@ def test_an_interrupted_replay_keeps_what_it_has(server: Server) -> None:
             process.kill()
     asked = server.count("slow/replay6")
     kept = len(read_table("recorded.jsonl"))
-    assert 32 <= kept <= asked < 400
+    assert 32 <= kept <= asked < 2000
 
 
 @pytest.mark.slow

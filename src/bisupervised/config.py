@@ -276,6 +276,12 @@ class _Builder:
         threshold = getattr(thresholds, level, float("inf"))
         abstain = thresholds.abstain if thresholds is not None and level == "local" else -math.inf
         supervisor = self._try(where, lambda: self._supervisor(section, threshold, abstain, level))
+        wanted = {} if thresholds is None else thresholds.evidence.get("confidences", {})
+        calibration = wanted.get(f"{level}_confidence_calibration")
+        if calibration is not None and "confidence_calibration" not in section:
+            self.problems.append(
+                f"{where}: the thresholds are of calibrated confidences: confidence_calibration = {calibration!r}"
+            )
         if supervisor is not None and thresholds is not None and self.learned:
             supervisor = self._try(where, lambda: _with_learned(supervisor, thresholds, level))
         if model is None or supervisor is None:
@@ -328,7 +334,7 @@ class _Builder:
 
     def _quantifier(self, section: Mapping[str, Any], level: str) -> Quantifier:
         """By its name, by a table `{ name = …, … }` of its name and settings, or from the file it was saved in."""
-        setting = section.get("quantifier", "max_softmax")
+        setting = section.get("quantifier", "confidence" if section.get("model") == "recorded" else "max_softmax")
         own = dict(setting) if isinstance(setting, Mapping) else {}
         name = str(own.pop("name", "") if own else setting)
         if not name:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisupervised.cli.options import add_source, add_target, print_json, table_of, target_of
+from bisupervised.cli.options import add_source, add_target, confidences_of, print_json, table_of, target_of
 from bisupervised.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--by",
         metavar="COLUMN",
-        help="thresholds for each group of inputs by itself, as for each tenant: one file each in the folder --out",
+        help="thresholds for each group of inputs by itself, as for each tenant: one file each in the folder --out; "
+        "exit status 1 when a group has none",
     )
     parser.add_argument("--min-rows", type=int, metavar="N", help="--by: the fewest rows of a group (default 50)")
     parser.add_argument(
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         held_out=args.held_out,
         seed=args.seed,
     )
+    thresholds = replace(thresholds, evidence={**thresholds.evidence, "confidences": confidences_of(args)})
     if supervisors:
         from bisupervised.learned import save_beside
 
@@ -160,7 +162,8 @@ def _by_group(args: argparse.Namespace) -> int:
         if one.thresholds is None:
             shown[name] = {"infeasible": one.infeasible}
             continue
-        one.thresholds.save(folder / file)
+        evidence = {**one.thresholds.evidence, "confidences": confidences_of(args)}
+        replace(one.thresholds, evidence=evidence).save(folder / file)
         shown[name] = _as_json(one.thresholds, folder / file)
     if args.json:
         print_json({"by": args.by, "groups": shown})
@@ -171,7 +174,7 @@ def _by_group(args: argparse.Namespace) -> int:
             if one.thresholds is not None:
                 lines.append(f"written: {Path(shown[name]['file']).resolve()}")
             print("".join(f"  {line}\n" for line in lines), end="")
-    return 0 if any(one.thresholds is not None for one in found.values()) else 1
+    return 0 if all(one.thresholds is not None for one in found.values()) else 1
 
 
 def _file_names(groups: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bisupervised.cli.options import add_source, print_json, seed, table_of
+from bisupervised.cli.options import add_source, check_confidences, print_json, seed, table_of
 from bisupervised.errors import InputError
 
 MOVED = 3  #: the exit status when an alarm rang
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from bisupervised.monitoring import drift
 
     thresholds = Thresholds.load(args.against)
+    check_confidences(args, thresholds)
     table = answered(table_of(args), supervisors_of(thresholds))
     if args.calibration is not None:
         thresholds = with_reference(thresholds, args)

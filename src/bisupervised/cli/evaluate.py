@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bisupervised.cli.options import add_source, add_target, cost, print_json, table_of, target_of
+from bisupervised.cli.options import add_source, add_target, check_confidences, cost, print_json, table_of, target_of
 from bisupervised.errors import InputError
 
 
@@ -78,7 +78,9 @@ def thresholds_of(args: argparse.Namespace) -> Any:
     if args.thresholds is not None:
         if given != (None, None):
             raise InputError("give --thresholds FILE, or --local-threshold and --remote-threshold, not both")
-        return Thresholds.load(args.thresholds)
+        thresholds = Thresholds.load(args.thresholds)
+        check_confidences(args, thresholds)
+        return thresholds
     if given == (None, None):
         return None
     if args.local_threshold is None:

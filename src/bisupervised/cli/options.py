@@ -114,6 +114,32 @@ def _without_fitting_rows(table: Table, level: str, files: Sequence[str]) -> Tab
     return table
 
 
+def confidences_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How the confidences were read, as thresholds remember it: a threshold means nothing on another scale."""
+    named: dict[str, Any] = {}
+    for level in ("local", "remote"):
+        quantifier = getattr(args, f"{level}_quantifier")
+        calibration = getattr(args, f"{level}_confidence_calibration")
+        if quantifier:
+            named[f"{level}_quantifier"] = Path(quantifier).name
+        if calibration:
+            named[f"{level}_confidence_calibration"] = Path(calibration).name
+    return named
+
+
+def check_confidences(args: argparse.Namespace, thresholds: Any) -> None:
+    """`InputError` when the rows' confidences are read in another way than those that chose the thresholds."""
+    wanted, given = thresholds.evidence.get("confidences", {}), confidences_of(args)
+    for name in sorted({*wanted, *given}):
+        if "confidences" in thresholds.evidence and wanted.get(name) != given.get(name):
+            option = "--" + name.replace("_", "-")
+            raise InputError(
+                f"the thresholds are of confidences read with {option} {wanted[name]}: give it here too"
+                if name in wanted
+                else f"the thresholds are of confidences read without {option}: leave it out, or calibrate with it"
+            )
+
+
 def _only(table: Table, column: str, wanted: str | None) -> Table:
     """The rows of a gateway's log with this value in a column; all of them when none is wanted."""
     if wanted is None:

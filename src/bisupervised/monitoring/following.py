@@ -56,17 +56,14 @@ def follow(
     evidence: dict[str, Any] = {
         name: value for name, value in thresholds.evidence.items() if name not in ("guarantee", "data_sha256")
     }
-    evidence["adaptive"] = {
-        "aim": aim,
-        "started_at": thresholds.local,
-        "step": watch.step,
-        **_known(asdict(proposal)),
-    }
+    settings = {"name": "adaptive", "aim": aim, "share": target, "step": watch.step}
+    figures = {name: value for name, value in asdict(proposal).items() if name not in ("because", "before", "target")}
+    evidence["adaptive"] = {"started_at": thresholds.local, **_known(figures)}
     return Followed(
         proposal,
         thresholds.local,
         len(table),
-        replace(thresholds, local=proposal.threshold, evidence=evidence, achieved={}, reference={}),
+        replace(thresholds, local=proposal.threshold, target=settings, evidence=evidence, achieved={}, reference={}),
     )
 
 

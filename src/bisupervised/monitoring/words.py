@@ -7,7 +7,10 @@ from typing import Final
 
 from bisupervised.monitoring.findings import Said, Verdict
 
-_RECALIBRATE: Final = "`bisupervised calibrate RECENT --out thresholds.toml`"
+_RECALIBRATE: Final = (
+    "`bisupervised calibrate RECENT --out new.toml` with the options of the last time (its target is in the file; "
+    "learned supervisors: --supervisors-of thresholds.toml)"
+)
 
 _MOVED: Final = {
     "local_confidences": (

@@ -88,6 +88,8 @@ class Infeasible:
         """ "Infeasible: with n = 212 labelled rows the lowest risk that can be certified is 0.081; …" """
         able = [f"the lowest {_words(f)} that can be certified is {v:.3f}" for f, v in self.lowest.items() if v == v]
         said = f"infeasible: with n = {self.n} {'labelled ' if self._needs_labels else ''}rows "
+        if len(able) > 1:
+            able[-1] += " (each with the other limits as they are)"
         said = said + " and ".join(able) if able else f"{said.rstrip()}, {self.reason}"
         if self.more_rows is None:
             return f"{said}; {self.reason}" if able else said

@@ -139,7 +139,7 @@ def _certified(tests: RuleTests, best: int, limits: Limits, n: int, seed: int) -
 
 def _infeasible(halves: _Halves, tests: RuleTests, limits: Limits, weights: FloatArray, explain: bool) -> Infeasible:
     starts = np.flatnonzero(weights)  # nothing is certified where none of the starts is, each at its own level
-    first, levels = tests.of(starts), weights[starts] * halves.delta
+    first = tests.of(starts)
     lowest = {name: _lowest(name, halves, limits) for name in limits.given if explain}
     broken = [
         f"{name.replace('_', ' ')} {limits.given[name]:.4g}"
@@ -153,8 +153,22 @@ def _infeasible(halves: _Halves, tests: RuleTests, limits: Limits, weights: Floa
         len(halves),
         f"even the safest thresholds may break {' and '.join(broken) or 'a limit'}",
         {name: value for name, value in lowest.items() if value is not None},
-        _more_rows(first, limits, levels, len(halves)) if explain else None,
+        _fewest_more_rows(halves, limits) if explain else None,
     )
+
+
+def _fewest_more_rows(halves: _Halves, limits: Limits) -> int | None:
+    """How many more rows would certify the limits: by the rules that are the safest for them, or for a stricter limit
+    on the risk, which keep to these limits too."""
+    found = []
+    for strict in (1.0, 0.75, 0.5, 0.25) if limits.risk else (1.0,):
+        stricter = replace(limits, risk=limits.risk * strict) if limits.risk else limits
+        tests, weights, _ = halves.test(stricter)
+        starts = np.flatnonzero(weights)
+        rows = _more_rows(tests.of(starts), limits, weights[starts] * halves.delta, len(halves))
+        if rows is not None:
+            found.append(rows)
+    return min(found, default=None)
 
 
 def _more_rows(tests: RuleTests, limits: Limits, levels: FloatArray, n: int) -> int | None:
