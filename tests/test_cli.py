@@ -651,7 +651,13 @@ def test_thresholds_remember_how_the_confidences_were_read(
     read_so = ["--local-confidence-calibration", str(calibration)]
     assert main(["calibrate", str(predictions), *read_so, "--max-request-rate", "0.3", "--out", str(out)]) == 0
     capsys.readouterr()
-    for command in (["evaluate", "--no-report", "--thresholds"], ["drift", "--against"]):
+    for command in (
+        ["evaluate", "--no-report", "--thresholds"],
+        ["compare", "--thresholds"],
+        ["drift", "--against"],
+        ["adapt", "--request-rate", "0.3", "--out", str(tmp_path / "proposed.toml"), "--against"],
+        ["calibrate", "--out", str(tmp_path / "new.toml"), "--supervisors-of"],
+    ):
         assert main([command[0], str(predictions), *command[1:], str(out)]) == 2
         assert "read with --local-confidence-calibration local.json: give it here too" in capsys.readouterr().err
     assert main(["evaluate", str(predictions), *read_so, "--thresholds", str(out), "--json"]) == 0

@@ -186,15 +186,14 @@ def evaluate(
     supervisors = supervisors_of(thresholds)
     graded = graded_table(table, aim)
     if supervisors:
-        graded = _without_fitting_rows(graded, supervisors)
-        graded, _ = supervisors.applied(graded)
+        graded = supervisors.read(_without_fitting_rows(graded, supervisors))
     judged, sentence = rows_to_judge(graded, thresholds)
     evaluation = evaluate_at(
         judged,
         thresholds.local,
         thresholds.remote,
         abstain_threshold=thresholds.abstain,
-        pair=None if supervisors.second is None else supervisors.second.of_table(judged),
+        pair=supervisors.weigh(judged),
         objective=aim,
         abstention_cost=abstention_cost + fallback_cost,
         seed=seed,
@@ -247,7 +246,7 @@ def compare(
         raise InputError("give thresholds, a request rate or a local threshold: each says which inputs are deferred")
     table, deferral = as_table(results, **options), None
     if thresholds is not None:
-        read, _ = supervisors_of(thresholds).applied(table)
+        read = supervisors_of(thresholds).read(table)
         _, deferred = first_level(read.local.confidences, thresholds.local, thresholds.abstain)
         deferral = Deferral(deferred, f"by the thresholds {thresholds.id}")
     return compare_supervisors(

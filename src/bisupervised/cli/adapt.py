@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bisupervised.cli.options import add_source, print_json, table_of
+from bisupervised.cli.options import add_source, check_confidences, print_json, table_of
 
 
 def add_parser(commands: Any) -> None:
@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from bisupervised.monitoring import follow
 
     thresholds = Thresholds.load(args.against)
+    check_confidences(args, thresholds)
     table = answered(table_of(args), supervisors_of(thresholds))
     by_errors = args.error_share is not None
     found = follow(

@@ -10,7 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisupervised.cli.options import add_source, add_target, confidences_of, print_json, table_of, target_of
+from bisupervised.cli.options import (
+    add_source,
+    add_target,
+    check_confidences,
+    confidences_of,
+    print_json,
+    table_of,
+    target_of,
+)
 from bisupervised.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,7 +133,9 @@ def _learned(args: argparse.Namespace, table: Table) -> tuple[LearnedSupervisors
         return learn_on_a_part(_graded(table, args.objective), kinds, share=share, seed=args.seed)
     if args.supervisors_of is None:
         return None, table
-    supervisors = supervisors_of(Thresholds.load(args.supervisors_of))
+    thresholds = Thresholds.load(args.supervisors_of)
+    check_confidences(args, thresholds)  # which they were fitted on, too
+    supervisors = supervisors_of(thresholds)
     if not supervisors:
         raise InputError(f"{args.supervisors_of} names no learned supervisors")
     unseen = supervisors.unseen(table)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bisupervised.cli.options import add_source, print_json, seed, table_of
+from bisupervised.cli.options import add_source, check_confidences, print_json, seed, table_of
 from bisupervised.errors import InputError
 
 #: From this many rows on it may take long enough to show how far it is.
@@ -55,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.report is not None and args.report.suffix not in (".html", ".htm"):
         raise InputError(f"--report names an HTML file, as in --report supervisors.html; got {args.report}")
+    thresholds = None if args.thresholds is None else Thresholds.load(args.thresholds)
+    if thresholds is not None:
+        check_confidences(args, thresholds)
     table = table_of(args)
     comparison = compare(
         table,
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         learned=COMPARABLE,
         only=_names(args.only),
         request_rate=args.request_rate,
-        thresholds=None if args.thresholds is None else Thresholds.load(args.thresholds),
+        thresholds=thresholds,
         alpha=args.alpha,
         folds=args.folds,
         seed=args.seed,

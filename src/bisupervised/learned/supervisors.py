@@ -59,13 +59,22 @@ class LearnedSupervisors:
             if one is not None:
                 refuse_fitting_rows(one, table)
 
-    def applied(self, table: Table) -> tuple[Table, PairConfidences | None]:
-        """The rows with their learned local confidences, and what the 2nd level makes of them; None: its own."""
-        if self.first is not None:
-            table = _with_local(table, known_where(table.local.confidences, self.first.of_table(table)))
+    def read(self, table: Table) -> Table:
+        """The rows with their learned local confidences."""
+        if self.first is None:
+            return table
+        return _with_local(table, known_where(table.local.confidences, self.first.of_table(table)))
+
+    def weigh(self, read: Table) -> PairConfidences | None:
+        """What the 2nd level makes of rows that were `read`; None: there is none."""
         if self.second is None:
-            return table, None
-        return table, weighed(self.second.of_table(table), table.local.confidences, table.remote.confidences)
+            return None
+        return weighed(self.second.of_table(read), read.local.confidences, read.remote.confidences)
+
+    def applied(self, table: Table) -> tuple[Table, PairConfidences | None]:
+        """Both."""
+        read = self.read(table)
+        return read, self.weigh(read)
 
 
 class Parted(NamedTuple):

@@ -61,6 +61,7 @@ def _panel(
         axes.plot([one.value], [row], zorder=4, **dot)
     axes.set_ylim(len(estimates) - 0.5, -0.5)
     axes.margins(x=0.08)
+    axes.locator_params(axis="x", nbins=5)  # their labels are long
     axes.xaxis.set_major_formatter(_ticks(axes))
     axes.grid(False, axis="y")
     axes.tick_params(length=0, pad=6)

@@ -15,10 +15,11 @@ from bisupervised.report.plots import COLORS, new_figure, save_figure, style, th
 
 _LINES = ("system", "wrong", "local", "remote", "second", "muted")
 _BARS = 24
+_FAR = 8.0  #: times the alarm
 
 
 def drift_figure(drift: Drift, *, size: tuple[float, float] = (12.6, 4.2)) -> Any:
-    """log10 of each e-value after each row, with the alarm; and histograms of both levels' confidences."""
+    """log10 of each e-value after each row, to a few times the alarm; and histograms of both levels' confidences."""
     levels = [("local", "1st level", drift.reference.local, drift.local)]
     if drift.reference.remote is not None and len(drift.remote):
         levels.append(("remote", "2nd level (deferred)", drift.reference.remote, drift.remote))
@@ -42,8 +43,10 @@ def _evidence(axes: Any, findings: Sequence[Finding]) -> None:
         axes.plot(x, y, linewidth=1.6, **look, label=NAMES[finding.question], zorder=3)
     alarm = findings[0].log10_alarm
     axes.axhline(alarm, color=COLORS["ink"], linewidth=1.0, linestyle=(0, (5, 3)), zorder=2)
-    axes.text(0.93, alarm, "alarm", transform=axes.get_yaxis_transform(), va="bottom", fontsize=9)
+    # Evidence far beyond the alarm leaves the figure: on its scale nobody would see when the alarm rang.
     top = max(alarm * 1.6, *(float(one.path.max(initial=0.0)) * 1.05 for one in findings))
+    top = min(top, _FAR * alarm)
+    axes.text(0.99, alarm, "alarm", transform=axes.get_yaxis_transform(), va="bottom", ha="right", fontsize=9)
     axes.set_ylim(min(-1.0, *(float(one.path.min(initial=0.0)) for one in findings)), top)
     axes.set_title("Evidence that something moved")
     axes.set_xlabel("Row", labelpad=8)
