@@ -583,6 +583,18 @@ def test_calibrate_with_limits_writes_what_is_promised_and_says_it(
     assert json.loads(capsys.readouterr().out)["evidence"]["guarantee"]["delta"] == 0.2
 
 
+def test_what_a_promise_leaves_out_is_said(
+    predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = predictions.read_text().splitlines()
+    cells = [line.split(",") for line in lines[1:]]
+    unlabelled = [",".join([cell[0], "" if row % 3 == 0 else cell[1], *cell[2:]]) for row, cell in enumerate(cells)]
+    predictions.write_text("\n".join([lines[0], *unlabelled]) + "\n")
+    out = str(tmp_path / "thresholds.toml")
+    assert main(["calibrate", str(predictions), "--max-risk", "0.25", "--out", out]) == 0
+    assert "200 of 600 rows have no label, or not both models' answers, and are left out" in capsys.readouterr().out
+
+
 def test_calibrate_says_infeasible_with_what_would_do(
     predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

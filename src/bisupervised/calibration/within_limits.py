@@ -12,7 +12,7 @@ from bisupervised.calibration.guarantees import certified, certify
 from bisupervised.calibration.joint import choose_jointly
 from bisupervised.calibration.limits import Limits, Prices
 from bisupervised.calibration.rule import CalibrationRows, Rule
-from bisupervised.decision import accept, first_level
+from bisupervised.decision import first_level
 from bisupervised.errors import InfeasibleTarget, InputError
 from bisupervised.records import PairConfidences
 from bisupervised.table import Table
@@ -117,6 +117,8 @@ class WithinLimits:
 
 
 def _plain(rule: Rule, rows: CalibrationRows) -> Rule:
-    """The rule without an abstention threshold that no row is below."""
-    known = rows.local_confidence[~np.isnan(rows.local_confidence)]
-    return Rule(rule.local, rule.remote) if not len(known) or accept(known, rule.abstain).all() else rule
+    """The rule without early abstention where no row has a local confidence: nothing is known of such inputs.
+
+    Elsewhere the rule stays what was certified, also where no row lies below its abstention threshold.
+    """
+    return Rule(rule.local, rule.remote) if np.isnan(rows.local_confidence).all() else rule

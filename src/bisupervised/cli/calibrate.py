@@ -205,6 +205,7 @@ def _in_words(thresholds: Thresholds) -> list[str]:
     from bisupervised.report.tables import promises_of
 
     lines = [f"{promise} {assumption}" for promise, assumption in promises_of(thresholds)]
+    lines += [str(remark) for part in thresholds.promises for remark in part.get("remarks", ())]
     achieved = thresholds.achieved
     known = [
         f"{name.replace('_', ' ')} {write(achieved[name])}"
