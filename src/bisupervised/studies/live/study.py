@@ -1,8 +1,8 @@
 """What a live study is: inputs, two levels that really answer, and where each of their files comes from.
 
-The stations, in order: `sources` are looked for and checked, `recording` asks both models about every input, `scoring`
-turns their evidence into confidences, `analysis` chooses on one part of the rows and reports on the other, `report`
-shows it beside the paper's figures.
+The stations, in order: `sources` are looked for and checked, `recording` asks both models about every input,
+`scoring` turns their evidence into confidences, `analysis` chooses on one part of the rows and reports on the other,
+`report` shows it beside the paper's figures.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from bisupervised.models.port import Model
 from bisupervised.records import AnyArray, BoolArray, FloatArray, IntArray
 
 
-class SourceMissing(InputError):
+class SourceMissing(InputError):  # noqa: N818 - named as the others of the tree
     """A file or a package that a study needs is not there; the message says which, and how to get it."""
 
 
-class SourceChanged(InputError):
+class SourceChanged(InputError):  # noqa: N818
     """A file is there, but it is another one than the study was fixed with (its checksum differs)."""
 
 
