@@ -23,7 +23,6 @@ from bisupervised.studies.live.parts import Parts, Split, parts_of
 from bisupervised.studies.live.published import by_study, published_rows
 from bisupervised.studies.live.results import StudyResults
 from bisupervised.studies.live.supervised import supervised_figures
-from bisupervised.studies.live.systems import fit_systems
 from bisupervised.studies.paper import TARGETS
 from bisupervised.studies.paper_rules import OURS, PairedRows, assess_system, evaluation_points
 from bisupervised.table import Table
@@ -188,6 +187,27 @@ def test_latency_by_hand() -> None:
     assert latency_figures(table, np.ones(100, dtype=bool)).break_even_remote_s == math.inf
 
 
+def test_a_few_rows_without_a_measurement_are_left_out_and_counted() -> None:
+    table = simulated(100)
+    seconds, tokens = table.remote.latency_s.copy(), table.extra["remote_prompt_tokens"].copy()
+    seconds[:6], tokens[:6] = np.nan, np.nan
+    holes = replace(
+        table,
+        remote=replace(table.remote, latency_s=seconds),
+        extra={**table.extra, "remote_prompt_tokens": tokens},
+    )
+    deferred = np.arange(100) < 30
+    found, known = latency_figures(holes, deferred), slice(6, None)
+    assert found.left_out == 6
+    assert found.remote_s.value == pytest.approx(table.remote.latency_s[known].mean())
+    assert found.request_rate == 0.3
+    money = money_of(costs_of(holes, PerToken()), deferred)
+    assert money.left_out == 6
+    assert money.remote_only_per_1000 == pytest.approx(1000 * costs_of(table, PerToken()).remote[known].mean())
+    seconds[:20] = np.nan
+    assert math.isnan(latency_figures(holes, deferred).saved_s.value)
+
+
 # ---------------------------------------------------------------- supervised assessment, certified risk
 
 
@@ -239,7 +259,7 @@ def test_the_certified_risk_holds_on_other_rows() -> None:
     for seed in range(40):
         table = simulated(1200, seed=seed, graded=True)
         found = certified_risk(parts_of(table, cross_fitted=False))
-        broken += found.held is False and found.risk.low > found.limit
+        broken += found.held is False and not found.by_chance
     assert broken <= 0.1 * 40 + 3 * math.sqrt(0.1 * 0.9 * 40)
 
 
@@ -282,7 +302,7 @@ def test_a_crossed_study(crossed_study: StudyResults) -> None:
     study = crossed_study
     assert study.n_report == study.n == 400
     assert study.n_clusters == 100
-    assert len(study.recommended["local"]) == 5
+    assert len(study.recommended["local"]) == 3
     assert study.claim("requests").outcome is not Outcome.HELD  # money is not known
     assert "not known" in study.claim("requests").parts[1].remark
     assert study.paper.study == "SQuADv2 (all)"
@@ -290,14 +310,6 @@ def test_a_crossed_study(crossed_study: StudyResults) -> None:
     row = next(one for one in study.supervised if one.point == "best" and one.target == 0.05)
     assert row.paper is not None
     assert row.paper.sys_s1 == pytest.approx(0.4907, abs=1e-4)
-
-
-def test_learned_systems_are_not_judged_on_what_they_were_fitted_on() -> None:
-    (split,) = parts_of(simulated(400), cross_fitted=False).splits
-    fitted = fit_systems(split)
-    learned = fitted.systems["learned"]
-    assert len(learned.choosing.confidence) == len(split.choosing)
-    assert len(learned.reporting.confidence) == len(split.reporting)
 
 
 def test_nothing_is_learned_where_a_model_is_always_right() -> None:
@@ -335,7 +347,7 @@ def test_the_papers_imdb_rows_as_if_they_were_live(paper_imdb: StudyResults) -> 
     assert study.claim("requests").parts[2].outcome is Outcome.HELD
     assert study.claim("accuracy").outcome is Outcome.HELD
     assert study.claim("latency").outcome is Outcome.HELD
-    assert study.failures["remote"] == 164
+    assert study.failures["remote"] == {"unreadable": 164}
     assert study.certified.held
     row = next(one for one in study.supervised if one.point == "best" and one.target == 0.01)
     assert row.paper is not None

@@ -21,6 +21,7 @@ from bisupervised.studies.live.claims import (
     mean_estimate,
     not_known,
     rows_to_decide,
+    share_estimate,
 )
 
 
@@ -73,6 +74,12 @@ def test_what_is_not_known_is_undecided(values: list[float]) -> None:
     assert verdict.outcome is Outcome.UNDECIDED
     assert verdict.n_needed is None
     assert verdict.remark == "not known"
+
+
+def test_a_share_keeps_to_its_range() -> None:
+    assert share_estimate(np.ones(50)).high == 1.0
+    assert share_estimate(np.ones(50), np.arange(50) // 5) == (1.0, pytest.approx(0.96, abs=0.03), 1.0)
+    assert math.isnan(share_estimate(np.empty(0)).value)
 
 
 def test_one_cluster_is_one_row() -> None:

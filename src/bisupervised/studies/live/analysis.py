@@ -6,6 +6,7 @@ Nothing here calls a model, reads an input, draws or prints; whoever has the tab
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,21 @@ from bisupervised.decision import accept
 from bisupervised.evaluation.deferral import deferral_of
 from bisupervised.evaluation.request_accuracy import request_accuracy_curve
 from bisupervised.evaluation.system import latency_of
-from bisupervised.records import BoolArray, FloatArray
+from bisupervised.records import AnyArray, BoolArray, FloatArray
 from bisupervised.report.numerals import percent
 from bisupervised.studies.live.certified import certified_risk
-from bisupervised.studies.live.claims import GOAL, MARGIN, SAVING, Claim, Verdict, above, mean_estimate, not_known
+from bisupervised.studies.live.claims import (
+    GOAL,
+    MARGIN,
+    SAVING,
+    Claim,
+    Verdict,
+    above,
+    above_where_known,
+    mean_estimate,
+    mostly_known,
+    share_estimate,
+)
 from bisupervised.studies.live.latency import latency_figures, saved_seconds
 from bisupervised.studies.live.money import PriceTable, all_money, costs_of, saved_money
 from bisupervised.studies.live.operating_points import ChosenPoint, Path, fewest_requests, most_accurate, path_of
@@ -82,10 +94,10 @@ def analyse(
         left_out=parts.left_out,
         parts=parts.counts,
         cross_fitted=cross_fitted,
-        failures={level: sum(one is not None for one in table.level(level).errors) for level in ("local", "remote")},
+        failures={level: _kinds(table.level(level).errors) for level in ("local", "remote")},
         truncated={level: _count(table, f"{level}_truncated") for level in ("local", "remote")},
-        local_only=mean_estimate(report.correct("local"), parts.clusters),
-        remote_only=mean_estimate(report.correct("remote"), parts.clusters),
+        local_only=share_estimate(report.correct("local"), parts.clusters),
+        remote_only=share_estimate(report.correct("remote"), parts.clusters),
         claims=_claims(parts, first, second, next(iter(price_tables.values()), None)),
         systems=[run.figures(parts) for run in runs],
         recommended=recommended,
@@ -105,6 +117,11 @@ def _price_tables(prices: PriceTable | Mapping[str, PriceTable] | None) -> dict[
     if prices is None:
         return {}
     return dict(prices) if isinstance(prices, Mapping) else {str(getattr(prices, "model", "")): prices}
+
+
+def _kinds(errors: AnyArray) -> dict[str, int]:
+    """How many failures there are of each kind: an error is `kind: message`."""
+    return dict(Counter(str(one).partition(":")[0] for one in errors if one is not None))
 
 
 def _count(table: Table, name: str) -> int | None:
@@ -146,12 +163,16 @@ class _Run:
             chosen=self.chosen,
             reads=self.reads,
             points=self.points,
-            request_rate=mean_estimate(self.deferred.astype(np.float64), clusters),
-            system_accuracy=mean_estimate(self.correct, clusters),
+            request_rate=share_estimate(self.deferred.astype(np.float64), clusters),
+            system_accuracy=share_estimate(self.correct, clusters),
             difference=mean_estimate(self.correct - report.correct("remote"), clusters),
             kept_local=float(self.kept_local.mean()),
-            latency_s=float(np.mean(local + np.where(self.deferred, remote, 0.0))),
+            latency_s=_known_mean(local + np.where(self.deferred, remote, 0.0)),
         )
+
+
+def _known_mean(values: FloatArray) -> float:
+    return float(np.nanmean(values)) if mostly_known(values) else math.nan
 
 
 def _runs(parts: Parts, fitted: Sequence[Fitted]) -> list[_Run]:
@@ -235,38 +256,32 @@ def _run(
 
 
 def _claims(parts: Parts, first: _Run, second: _Run, prices: PriceTable | None) -> list[Claim]:
-    report, clusters, n = parts.report, parts.clusters, len(parts.report)
+    report, clusters = parts.report, parts.clusters
     remote = report.correct("remote")
     costs = costs_of(report, prices)
 
     def saved_requests(run: _Run) -> FloatArray:
         return 1.0 - run.deferred.astype(np.float64)
 
-    def money(run: _Run, what: str) -> Verdict | None:
-        saved = saved_money(costs, run.deferred)
-        if np.isnan(saved).any():
-            return None
-        return above(what, saved, 0.0, clusters, bounded=False)
+    def money(run: _Run, what: str) -> Verdict:
+        why = f"money is not known: {costs.basis}"
+        return above_where_known(what, saved_money(costs, run.deferred), 0.0, clusters, why)
 
-    less = "less money, local compute included"
-    money_1 = money(first, less)
     saved = above(f"at least {percent(SAVING)} fewer remote requests", saved_requests(first), SAVING, clusters)
     reached = "reached" if saved.estimate.value >= GOAL else "missed"
-    cheaper = money(second, "at lower cost") or above("with fewer requests", saved_requests(second), 0.0, clusters)
-    claims = [
+    cheaper = money(second, "at lower cost")
+    if math.isnan(cheaper.estimate.value):
+        cheaper = above("with fewer requests", saved_requests(second), 0.0, clusters)
+    not_inferior = f"system accuracy at most {100 * MARGIN:g} point below remote-only"
+    seconds = saved_seconds(report, first.deferred)
+    return [
         Claim(
             "requests",
-            f"At least {percent(SAVING)} fewer remote requests and less money, at a system accuracy at most "
-            f"{100 * MARGIN:g} point below remote-only",
+            f"At least {percent(SAVING)} fewer remote requests and less money, at a {not_inferior}",
             [
                 saved,
-                money_1 or not_known(less, 0.0, n, f"money is not known: {costs.basis}"),
-                above(
-                    f"system accuracy at most {100 * MARGIN:g} point below remote-only",
-                    first.correct - remote,
-                    -MARGIN,
-                    clusters,
-                ),
+                money(first, "less money, local compute included"),
+                above(not_inferior, first.correct - remote, -MARGIN, clusters),
             ],
             f"our goal of {percent(GOAL)} fewer is {reached} (a point estimate)",
         ),
@@ -275,15 +290,15 @@ def _claims(parts: Parts, first: _Run, second: _Run, prices: PriceTable | None) 
             "Higher system accuracy than remote-only at reduced cost",
             [above("higher system accuracy", second.correct - remote, 0.0, clusters), cheaper],
         ),
+        Claim(
+            "latency",
+            "Lower mean latency than remote-only",
+            [above_where_known(_FASTER, seconds, 0.0, clusters, "latencies were not measured")],
+        ),
     ]
-    seconds = saved_seconds(report, first.deferred)
-    what = "lower mean latency than remote-only"
-    latency = (
-        not_known(what, 0.0, n, "latencies were not measured for every row")
-        if np.isnan(seconds).any()
-        else above(what, seconds, 0.0, clusters, bounded=False)
-    )
-    return [*claims, Claim("latency", "Lower mean latency than remote-only", [latency])]
+
+
+_FASTER = "lower mean latency than remote-only"
 
 
 # ---------------------------------------------------------------- tables and curves
@@ -362,7 +377,7 @@ def _notes(parts: Parts, fitted: Sequence[Fitted]) -> list[str]:
         notes.append(f"{parts.left_out} rows are left out: not both models answered, or not both answers were graded")
     if parts.cross_fitted:
         notes.append(
-            "cross-fitted: what is chosen on four folds is judged on the fifth, in turn, so that every row reports; "
+            "cross-fitted: what is chosen on all folds but one is judged on that one, in turn: every row reports; "
             "the folds share rows, and the intervals take them as if they did not"
         )
     if parts.clusters is not None:

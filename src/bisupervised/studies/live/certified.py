@@ -15,10 +15,10 @@ import numpy as np
 
 from bisupervised.calibration.within_limits import WithinLimits
 from bisupervised.errors import InfeasibleTarget
-from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate, rate
+from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate
 from bisupervised.evaluation.system import bisupervised
 from bisupervised.records import Route
-from bisupervised.studies.live.claims import mean_estimate
+from bisupervised.studies.live.claims import share_estimate
 from bisupervised.studies.live.parts import Parts
 from bisupervised.table import Table
 
@@ -36,6 +36,8 @@ class CertifiedRisk:
     n_report: int
     infeasible: str  #: why nothing could be promised; empty where something was
     held: bool | None  #: whether the risk of the reporting rows is within the limit; None: nothing was promised
+    #: where it is not: whether the limit is in the 95 % interval of their risk, so that chance may have done it
+    by_chance: bool
     risk: Estimate
     coverage: Estimate
     request_rate: Estimate
@@ -63,20 +65,21 @@ def certified_risk(parts: Parts) -> CertifiedRisk:
     try:
         choice = WithinLimits(risk=limit, delta=DELTA).choose(choosing)
     except InfeasibleTarget as error:
-        return CertifiedRisk(limit, DELTA, *sizes, str(error), None, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, remark)
+        return CertifiedRisk(limit, DELTA, *sizes, str(error), None, False, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, remark)
     decided = bisupervised(reporting, choice.local, choice.remote, choice.abstain)
     accepted = decided.routes != Route.REJECTED
     wrong = 1.0 - decided.correct[accepted]
     inside = None if clusters is None else np.unique(clusters[accepted], return_inverse=True)[1]
-    risk = rate(float(wrong.sum()), len(wrong)) if inside is None else mean_estimate(wrong, inside)
+    risk = share_estimate(wrong, inside) if len(wrong) else NOT_KNOWN
     return CertifiedRisk(
         limit,
         DELTA,
         *sizes,
         "",
         bool(risk.value <= limit) if len(wrong) else None,
+        bool(risk.low <= limit < risk.value),
         risk,
-        mean_estimate(accepted.astype(np.float64), clusters),
-        mean_estimate(decided.requested.astype(np.float64), clusters),
+        share_estimate(accepted.astype(np.float64), clusters),
+        share_estimate(decided.requested.astype(np.float64), clusters),
         remark,
     )

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate, normal_interval
-from bisupervised.records import FloatArray, IntArray
+from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate, normal_interval, rate
+from bisupervised.records import BoolArray, FloatArray, IntArray
 
 MARGIN: Final = 0.01  #: of system accuracy: by so much the system may be less accurate than remote-only
 SAVING: Final = 0.30  #: share of the remote requests that is saved, claim 1
@@ -65,10 +65,43 @@ def mean_error(values: FloatArray, clusters: IntArray | None = None, *, bounded:
     return MeanError(value, math.sqrt(variance) / n, max(between / squares, 1.0) if squares > 0.0 else 1.0)
 
 
+#: A measurement that so many rows lack is not known; else the rows that lack it are left out.
+_LACKING: Final = 0.1
+
+
+def mostly_known(values: FloatArray) -> bool:
+    """Whether at least nine of ten (n,) values are known."""
+    return len(values) > 0 and float(np.mean(np.isnan(values))) <= _LACKING
+
+
+def renumbered(clusters: IntArray | None, rows: BoolArray) -> IntArray | None:
+    """The clusters of the rows that are kept, from 0."""
+    return None if clusters is None else np.unique(clusters[rows], return_inverse=True)[1]
+
+
+def above_where_known(what: str, values: FloatArray, bound: float, clusters: IntArray | None, why: str) -> Verdict:
+    """`above` of unbounded measurements, by the rows that have one; not known, and `why`, where a tenth has not."""
+    known = ~np.isnan(values)
+    if not mostly_known(values):
+        return not_known(what, bound, len(values), why)
+    found = above(what, values[known], bound, renumbered(clusters, known), bounded=False)
+    lacking = len(values) - found.n
+    return replace(found, remark=f"{lacking} rows without a measurement are left out") if lacking else found
+
+
 def mean_estimate(values: FloatArray, clusters: IntArray | None = None, *, bounded: bool = True) -> Estimate:
     """The mean with its two-sided 95 % interval."""
     found = mean_error(values, clusters, bounded=bounded)
     return Estimate(found.value, *normal_interval(found.value, found.error))
+
+
+def share_estimate(values: FloatArray, clusters: IntArray | None = None) -> Estimate:
+    """A share, or a mean of grades in [0, 1], with an interval that keeps to [0, 1]: Wilson's, or with clusters the
+    normal one, cut."""
+    if clusters is None:
+        return rate(float(np.sum(values)), len(values)) if not np.isnan(values).any() else NOT_KNOWN
+    found = mean_estimate(values, clusters)
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from bisupervised.evaluation.intervals import Estimate
 from bisupervised.evaluation.system import break_even_rate, latency_of
 from bisupervised.records import BoolArray, FloatArray, IntArray
-from bisupervised.studies.live.claims import mean_estimate
+from bisupervised.studies.live.claims import mean_estimate, mostly_known, renumbered
 from bisupervised.table import Table
 
 #: Seconds: a server in the house, a hosted model, a large hosted model. Stated, not measured.
@@ -43,17 +43,24 @@ class LatencyFigures:
     local_cpu_s: float
     remote_cpu_s: float
     system_cpu_s: float
+    left_out: int  #: rows without a latency of both models; all of them where a tenth has none
 
 
 def latency_figures(table: Table, deferred: BoolArray, clusters: IntArray | None = None) -> LatencyFigures:
     """The figures of n rows of which these are deferred."""
     local, remote = latency_of(table.local), latency_of(table.remote)
-    system = np.where(deferred, local + remote, local)
-    rate, local_mean = float(np.mean(deferred)), float(np.mean(local))
+    known = ~np.isnan(local + remote)
+    if not mostly_known(local + remote):
+        known[:] = False
     cpu = {level: _cpu(table, level) for level in ("local", "remote")}
+    system_cpu = _mean(cpu["local"] + np.where(deferred, cpu["remote"], 0.0))
+    rate = float(np.mean(deferred))
+    local, remote, deferred, kept = local[known], remote[known], deferred[known], renumbered(clusters, known)
+    system = np.where(deferred, local + remote, local)
+    local_mean = float(np.mean(local)) if len(local) else math.nan
 
     def mean(values: FloatArray) -> Estimate:
-        return mean_estimate(values, clusters, bounded=False)
+        return mean_estimate(values, kept, bounded=False)
 
     return LatencyFigures(
         local_s=mean(local),
@@ -64,9 +71,10 @@ def latency_figures(table: Table, deferred: BoolArray, clusters: IntArray | None
         break_even_remote_s=local_mean / (1.0 - rate) if rate < 1.0 else math.inf,
         break_even_request_rate=break_even_rate(local, remote),
         stated=[StatedLatency(s, local_mean + rate * s, local_mean + rate * s < s) for s in STATED],
-        local_cpu_s=float(np.mean(cpu["local"])),
-        remote_cpu_s=float(np.mean(cpu["remote"])),
-        system_cpu_s=float(np.mean(cpu["local"] + np.where(deferred, cpu["remote"], 0.0))),
+        local_cpu_s=_mean(cpu["local"]),
+        remote_cpu_s=_mean(cpu["remote"]),
+        system_cpu_s=system_cpu,
+        left_out=int(np.count_nonzero(~known)),
     )
 
 
@@ -74,6 +82,11 @@ def saved_seconds(table: Table, deferred: BoolArray) -> FloatArray:
     """(n,) by how much the system is faster than remote-only."""
     local, remote = latency_of(table.local), latency_of(table.remote)
     return remote - np.where(deferred, local + remote, local)
+
+
+def _mean(values: FloatArray) -> float:
+    """The mean of the known ones; NaN where a tenth is not known."""
+    return float(np.nanmean(values)) if mostly_known(values) else math.nan
 
 
 def _cpu(table: Table, level: str) -> FloatArray:

@@ -1,7 +1,7 @@
 """What n inputs cost: remote tokens at list prices, and local processor time. NaN where it is not known.
 
-In this order, the first that is known for every row: tokens at the list prices given, the recorded cost of each
-request, the processor time of the remote model at the price of the local one.
+In this order, the first that is known for nine rows of ten (the others are left out, and counted): tokens at the list
+prices given, the recorded cost of each request, the processor time of the remote model at the price of the local one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate
 from bisupervised.records import BoolArray, FloatArray, IntArray
-from bisupervised.studies.live.claims import mean_estimate
+from bisupervised.studies.live.claims import mean_estimate, mostly_known, renumbered
 from bisupervised.table import Table
 
 
@@ -49,6 +49,7 @@ class Money:
     local_per_1000: float  #: of that, the local model's processor time
     break_even_request: float  #: price of a request from which the system is the cheaper one
     basis: str
+    left_out: int  #: rows whose costs are not known
 
 
 def costs_of(table: Table, prices: PriceTable | None) -> Costs:
@@ -59,14 +60,14 @@ def costs_of(table: Table, prices: PriceTable | None) -> Costs:
     if prices is not None:
         tokens = [_column(table, f"remote_{kind}_tokens") for kind in ("prompt", "completion")]
         remote = _priced(prices.cost_of, *tokens)
-        if not np.isnan(remote).any():
+        if mostly_known(remote):
             return Costs(local, remote, "remote tokens at list prices, local processor time")
-    if not np.isnan(recorded).any() and (recorded > 0.0).any():
-        own = table.local.cost if np.isnan(local).any() else local
+    if mostly_known(recorded) and (recorded > 0.0).any():
+        own = local if mostly_known(local) else table.local.cost
         return Costs(own, recorded, "recorded cost of each request")
     if prices is not None:
         remote = _priced(prices.local_cost, _column(table, "remote_cpu_s"))
-        if not np.isnan(remote).any():
+        if mostly_known(remote):
             return Costs(local, remote, "processor time of both models: the remote one has no list price")
     return Costs(local, np.full(n, np.nan), "not known: no prices, no recorded costs")
 
@@ -95,8 +96,9 @@ def _column(table: Table, name: str) -> FloatArray:
 def money_of(costs: Costs, deferred: BoolArray, clusters: IntArray | None = None, model: str = "") -> Money:
     """What deferring these rows saves against asking the remote model about every one."""
     saved = saved_money(costs, deferred)
-    found = mean_estimate(saved, clusters, bounded=False)
-    local, remote = _mean(costs.local), _mean(costs.remote)
+    known = ~np.isnan(saved) if mostly_known(saved) else np.zeros(len(saved), dtype=np.bool_)
+    found = mean_estimate(saved[known], renumbered(clusters, known), bounded=False)
+    local, remote = _mean(costs.local[known]), _mean(costs.remote[known])
     share = 1.0 - float(np.mean(deferred))
     return Money(
         model,
@@ -106,6 +108,7 @@ def money_of(costs: Costs, deferred: BoolArray, clusters: IntArray | None = None
         1000.0 * local,
         local / share if share > 0.0 else math.inf,
         costs.basis,
+        int(np.count_nonzero(~known)),
     )
 
 

@@ -66,7 +66,7 @@ class StudyResults:
     left_out: int  #: rows that not both models were asked about, or whose answers were not graded
     parts: Mapping[str, int]
     cross_fitted: bool
-    failures: Mapping[str, int]  #: by level: no usable answer
+    failures: Mapping[str, Mapping[str, int]]  #: by level and kind (`unreadable`, `timeout`, …): no usable answer
     truncated: Mapping[str, int | None]  #: by level: inputs that were too long, and cut; None: not known
     local_only: Estimate
     remote_only: Estimate

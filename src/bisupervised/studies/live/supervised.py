@@ -16,7 +16,7 @@ from bisupervised.decision import accept
 from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate, normal_interval
 from bisupervised.evaluation.supervised import s_beta
 from bisupervised.records import BoolArray, FloatArray, IntArray
-from bisupervised.studies.live.claims import mean_estimate
+from bisupervised.studies.live.claims import share_estimate
 from bisupervised.studies.live.parts import Parts
 from bisupervised.studies.live.systems import confidences_by
 from bisupervised.studies.paper import TARGETS, PaperRow
@@ -136,7 +136,7 @@ def _figures(
     supervisors: str, target: float, label: str, outcome: _Outcome, clusters: IntArray | None, row: PaperRow | None
 ) -> SupervisedFigures:
     accepted, correct = outcome.accepted.astype(np.float64), outcome.correct
-    coverage = mean_estimate(accepted, clusters)
+    coverage = share_estimate(accepted, clusters)
     right = correct >= 0.5
     alarms = int(np.count_nonzero(right & ~outcome.accepted)) / max(int(right.sum()), 1)
     objective, s_1 = NOT_KNOWN, NOT_KNOWN

@@ -20,7 +20,7 @@ import numpy as np
 from bisupervised.errors import InputError
 from bisupervised.evaluation.compared import Comparison, LevelComparison
 from bisupervised.evaluation.comparison import compare_supervisors
-from bisupervised.learned import Arbiter, DeferralHead, StackedSupervisor, cross_fitted
+from bisupervised.learned import Arbiter, DeferralHead, PairSupervisor, StackedSupervisor, cross_fitted
 from bisupervised.records import BoolArray, FloatArray, LevelName
 from bisupervised.studies.live.parts import Split
 from bisupervised.table import Table
@@ -86,28 +86,29 @@ def fit_systems(split: Split) -> Fitted:
         systems[REDUCED] = _plain(REDUCED, DOMAIN_CONFIDENCE, choosing, reporting)
     early = ("local_confidence", "local_prediction", *best_columns(comparison.levels[LevelName.LOCAL], choosing))
     late = best_columns(comparison.levels[LevelName.REMOTE], choosing)
+    both = (*(name for name in early if "_score_" in name), *late)
     scores: dict[str, dict[str, FloatArray]] = {"local": {}, "remote": {}}
     try:
-        learned = _learned(split, early, late)
+        learned = _learned(split, early, both)
         systems[LEARNED] = learned
         scores["local"]["deferral_head"] = learned.reporting.confidence
         for level, columns in (("local", early), ("remote", ("remote_confidence", "remote_prediction", *late))):
             stacked = StackedSupervisor.fit(choosing, level=level, columns=columns)
             scores[level]["stacked"] = stacked.of_table(reporting)
+        scores["remote"]["pair"] = PairSupervisor.fit(choosing, columns=both).of_table(reporting).confidences
     except InputError as error:
         notes.append(f"nothing was learned: {error}")
     return Fitted(comparison, recommended, systems, scores, notes)
 
 
-def _learned(split: Split, early: Sequence[str], late: Sequence[str]) -> System:
+def _learned(split: Split, early: Sequence[str], both: Sequence[str]) -> System:
     choosing, reporting, groups = split.choosing, split.reporting, split.choosing_clusters
     head = cross_fitted(partial(DeferralHead.fit, columns=early), choosing, groups=groups)
-    extra = (*(name for name in early if "_score_" in name), *late)
-    arbiter = cross_fitted(partial(Arbiter.fit, columns=extra), choosing, groups=groups)
+    arbiter = cross_fitted(partial(Arbiter.fit, columns=both), choosing, groups=groups)
     judged = arbiter.supervisor.of_table(reporting)
     return System(
         LEARNED,
-        f"deferral head of {', '.join(early)}; arbiter of both confidences{''.join(', ' + one for one in extra)}",
+        f"deferral head of {', '.join(early)}; arbiter of both confidences{''.join(', ' + one for one in both)}",
         Seen(head.confidences, _preferred(arbiter.local_preferred, len(choosing))),
         Seen(head.supervisor.of_table(reporting), _preferred(judged.local_preferred, len(reporting))),
     )

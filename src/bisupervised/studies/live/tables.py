@@ -6,7 +6,7 @@ Numbers are written by `report.numerals`; what is not known is written "not know
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,7 +51,7 @@ SUMMARY_COLUMNS: Final = (
     *("study", "rows", "local-only", "remote-only", "AUC-RAC", "paper's"),
     *("requests, claim 1", "difference", "paper: remote-even at"),
     *("best difference", "its requests", "paper: best at"),
-    *("mean latency", "paper's at its first point", "S_1 at false alarms .05", "paper's"),
+    *("mean latency against remote-only", "paper's at its first point", "S_1 at false alarms .05", "paper's"),
 )
 
 
@@ -202,6 +202,7 @@ def certified_table(results: Sequence[StudyResults]) -> TextTable:
             outcome = "infeasible"
         else:
             outcome = {True: "held", False: "not held", None: "nothing was accepted"}[one.held]
+            outcome += ", within sampling error" if one.by_chance else ""
         rows.append(
             [
                 study.name,
@@ -229,18 +230,16 @@ def counts_table(results: Sequence[StudyResults]) -> TextTable:
     """Rows, parts, failures, truncated inputs."""
     rows = []
     for study in results:
-        parts = ", ".join(
-            f"{count(n)} {'fold ' if study.cross_fitted else ''}{name}" for name, n in study.parts.items()
-        )
+        parts = ", ".join(f"{count(n)} {name}" for name, n in study.parts.items())
         rows.append(
             [
                 study.name,
-                "five folds, in turn" if study.cross_fitted else parts,
+                f"{len(study.parts)} folds, in turn" if study.cross_fitted else parts,
                 count(study.n),
                 count(study.n_report),
                 NONE if study.n_clusters is None else count(study.n_clusters),
                 count(study.left_out),
-                *(count(study.failures[level]) for level in ("local", "remote")),
+                *(_failures(study.failures[level]) for level in ("local", "remote")),
                 *(_known(study.truncated[level]) for level in ("local", "remote")),
             ]
         )
@@ -249,6 +248,10 @@ def counts_table(results: Sequence[StudyResults]) -> TextTable:
         *("local failures", "remote failures", "cut for the local model", "cut for the remote model"),
     )
     return TextTable("Rows, and what went wrong with them", columns, rows, words=2)
+
+
+def _failures(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count(n)} {kind}" for kind, n in kinds.items()) or "0"
 
 
 def _known(value: int | None) -> str:
