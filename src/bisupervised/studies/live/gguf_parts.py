@@ -86,7 +86,9 @@ def _blocks(file: PartedFile, package: str, number: int, wheels: Path | None) ->
     except importlib.metadata.PackageNotFoundError:
         names = []
     if not names:
-        raise SourceMissing(f"part {number} of {file.parts} of {file.name} is missing (package {package}): {file.get}")
+        raise SourceMissing(
+            f"part {number} of {file.parts} of {file.name} is missing (package {package}): {file.get}"
+        )
     chosen = _one([str(name) for name in names], package, number)
     path = next(Path(str(name.locate())) for name in names if str(name) == chosen)
     with path.open("rb") as part:

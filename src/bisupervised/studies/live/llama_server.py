@@ -43,6 +43,7 @@ def open_server(path: Path, *, threads: int = THREADS, context: int = CONTEXT) -
     params.n_ctx, params.n_parallel = context, 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.warmup = False
+    params.verbosity = 0
     return xllamacpp.Server(params)
 
 

@@ -117,7 +117,9 @@ def squadv2(data: Path, models: Path, *, limit: int | None = None) -> LiveStudy:
     passages = list(dict.fromkeys(row["context"] for row in questions))
     articles = list(dict.fromkeys(row["title"] for row in questions))
     gold = [row["answers"] for row in questions]
-    asking = OpenAIModel("asking", "http://127.0.0.1:1", prompt=messages, max_tokens=MAX_TOKENS, top_logprobs=ALTERNATIVES)
+    asking = OpenAIModel(
+        "asking", "http://127.0.0.1:1", prompt=messages, max_tokens=MAX_TOKENS, top_logprobs=ALTERNATIVES
+    )
 
     def grade(predictions: AnyArray, rows: IntArray) -> FloatArray:
         pairs = zip(predictions, rows.tolist(), strict=True)
