@@ -1,14 +1,15 @@
 """Photographs as the inputs of image classifiers, and the classifiers that read them: file bytes in, classes out.
 
-Pillow alone opens the files. Each classifier's own preparation matters: a photograph prepared in another way than in
-training costs points of accuracy.
+Pillow alone opens the files. The logits before the softmax and the pooled features before the last layer are made
+outputs of the graphs (`onnx_outputs.py`). Each classifier's own preparation matters: a photograph prepared in another
+way than in training costs points of accuracy.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bisupervised.errors import InputError, MissingExtra
 from bisupervised.models.onnx import OnnxModel
 from bisupervised.models.outputs import empty_output
 from bisupervised.records import AnyArray, Evidence, ModelOutput, concatenate_outputs
+from bisupervised.studies.live.onnx_outputs import with_outputs
 
 #: ImageNet's 1,000 classes, by number.
 CLASSES = list(range(1000))
@@ -64,8 +66,9 @@ def views(image: Any) -> list[Any]:
 class PhotographModel:
     """An ONNX classifier of photographs' file bytes, one at a time.
 
-    With `passes`, the four other `views` of each photograph are classified too: `sampled_probabilities` (n, 5, classes).
-    Their time is not part of the latency; their processor seconds are counted in `passes_cpu_s`.
+    With `passes`, the four other `views` of each photograph are classified too: `sampled_probabilities`
+    (n, 5, classes), the photograph itself first. Their time is not part of the latency; their processor seconds are
+    counted in `passes_cpu_s`.
     """
 
     max_batch: int | None = 1
@@ -94,60 +97,73 @@ class PhotographModel:
             return output
         before = time.process_time()
         others = [self._model.predict([self._prepare(view)]) for view in views(image)]
-        every = [one.probabilities for one in (output, *others)]
+        every = [np.asarray(one.probabilities) for one in (output, *others)]
         output = replace(output, sampled_probabilities=np.stack(every, axis=1))
         self.passes_cpu_s += time.process_time() - before
         return output
 
 
 def mobilenet(path: Path, *, passes: bool = False) -> PhotographModel:
-    """A quantised MobileNet: uint8 in, uint8 out (p = q / 256, the first of 1,001 classes is none)."""
-    graph, features = with_pooled(path)
-    model = OnnxModel(graph, name=path.stem, output=0, renormalise=True, prepare=np.stack, features=features)
+    """A quantised MobileNet: uint8 in, and 1,001 classes of which the first is none.
+
+    Its probabilities come from the logits of its graph: those it gives itself are rounded to 1/256, which makes 97 %
+    of them 0 and many confidences equal.
+    """
+    model = _WithoutBackground(_with_inner(path), name=path.stem, prepare=np.stack, **_inner(path))
     shape = model._session.get_inputs()[0].shape
-    return PhotographModel(
-        _WithoutBackground(model), lambda image: for_mobilenet(image, int(shape[1])), passes=passes
-    )
+    return PhotographModel(model, lambda image: for_mobilenet(image, int(shape[1])), passes=passes)
+
+
+def efficientnet_lite(path: Path) -> PhotographModel:
+    """EfficientNet-lite2: 260 x 260."""
+    model = OnnxModel(_with_inner(path), CLASSES, name=path.stem, prepare=np.stack, **_inner(path))
+    return PhotographModel(model, for_efficientnet_lite)
 
 
 class _WithoutBackground(OnnxModel):
     """The 1,001 outputs of a MobileNet as ImageNet's 1,000 classes."""
 
-    def __init__(self, model: OnnxModel) -> None:
-        self.__dict__.update(model.__dict__)
+    def predict(self, inputs: Sequence[Any]) -> ModelOutput:
+        output = super().predict(inputs)
+        assert output.probabilities is not None
+        assert output.logits is not None
+        p = output.probabilities[:, 1:]
+        return replace(
+            output,
+            predictions=p.argmax(axis=1),
+            probabilities=p / p.sum(axis=1, keepdims=True),
+            logits=output.logits[:, 1:],
+            classes=np.array(CLASSES),
+        )
 
-    def _probabilities(self, result: Any, n: int) -> Any:
-        return super()._probabilities(result[:, 1:], n)
+
+_V1 = (
+    "MobilenetV1/Logits/Conv2d_1c_1x1/BiasAdd;MobilenetV1/Logits/Conv2d_1c_1x1/Conv2D;"
+    "MobilenetV1/Logits/Conv2d_1c_1x1/biases1_prequant__449_DequantizeLinear__{}:0"
+)
+_V2 = (
+    "MobilenetV2/Logits/Conv2d_1c_1x1/BiasAdd;MobilenetV2/Logits/Conv2d_1c_1x1/Conv2D;"
+    "MobilenetV2/Logits/Conv2d_1c_1x1/biases1_prequant__821_DequantizeLinear__969:0"
+)
+#: (logits, pooled features before the last layer): what these tensors are called inside each model file.
+INNER: Mapping[str, tuple[str, str]] = {
+    "mobilenet_v1_0.5_160_quant": ("MobilenetV1/Logits/SpatialSqueeze1_dequant", _V1.format(528)),
+    "mobilenet_v1_0.75_192_quant": ("MobilenetV1/Logits/SpatialSqueeze1_dequant", _V1.format(532)),
+    "mobilenet_v2_1.0_224_quant": ("MobilenetV2/Logits/Squeeze1_dequant", _V2),
+    "efficientnet_lite2": ("/0/_fc/Gemm_output_0", "/0/Reshape_output_0"),
+}
 
 
-def efficientnet_lite(path: Path) -> PhotographModel:
-    """EfficientNet-lite2: 260 x 260, softmax included."""
-    graph, features = with_pooled(path)
-    model = OnnxModel(graph, CLASSES, name=path.stem, output=0, prepare=np.stack, renormalise=True, features=features)
-    return PhotographModel(model, for_efficientnet_lite)
+def _inner(path: Path) -> dict[str, Any]:
+    if path.stem not in INNER:
+        raise InputError(f"the inner layers of {path.name} are not known; known are {', '.join(INNER)}")
+    logits, features = INNER[path.stem]
+    return {"output": logits, "softmax": True, "features": features}
 
 
-def with_pooled(path: Path) -> tuple[Any, str | None]:
-    """(model, the name of its pooled features): the graph with the last pooling as a further output.
-
-    That takes the package `onnx`; without it, or without a pooling of rank 4 or 2 in the graph, the graph as it is, and
-    None: supervisors that need features are then not tried.
-    """
+def _with_inner(path: Path) -> bytes:
+    _inner(path)
     try:
-        import onnx
-    except ImportError:
-        return path, None
-    graph = onnx.load(str(path))
-    pools = [node for node in graph.graph.node if node.op_type in _POOLS]
-    if not pools:
-        return path, None
-    name = pools[-1].output[0]
-    inferred = onnx.shape_inference.infer_shapes(graph)
-    given = [value for value in inferred.graph.value_info if value.name == name]
-    if not given:
-        return path, None
-    graph.graph.output.append(given[0])
-    return graph.SerializeToString(), name
-
-
-_POOLS = ("GlobalAveragePool", "AveragePool", "QLinearGlobalAveragePool", "QLinearAveragePool", "ReduceMean")
+        return with_outputs(path.read_bytes(), INNER[path.stem])
+    except OSError as error:
+        raise InputError(f"cannot read the model file {path}: {error}") from error
