@@ -34,7 +34,7 @@ def parts_of(study: str, keys: Iterable[str]) -> AnyArray:
     """(n,) `calibration` or `report`, by the names of the inputs or of their clusters.
 
     >>> parts_of("imdb", ["imdb-0", "imdb-1", "imdb-2"]).tolist()
-    ['report', 'report', 'calibration']
+    ['calibration', 'report', 'calibration']
     """
     return np.array([CALIBRATION if _number(study, key) % 1000 < _SHARE else REPORT for key in keys], dtype=object)
 
