@@ -55,9 +55,8 @@ class Rows:
 
 def read_rows(path: Path) -> Rows:
     """Rows from JSON lines, gzipped or not: `{"text": …, "label": …}` in each."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
-        rows = [json.loads(line) for line in file]
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    rows = [json.loads(line) for line in data.decode().splitlines() if line.strip()]
     classes = sorted({row["label"] for row in rows})
     return Rows([row["text"] for row in rows], np.array([classes.index(row["label"]) for row in rows]), classes)
 
@@ -70,7 +69,7 @@ def build(base: str, classes: int, dropout: float) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    class Classifier(torch.nn.Module):
+    class Classifier(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
             super().__init__()
             self.encoder = AutoModel.from_pretrained(base)
