@@ -2,10 +2,10 @@
 
 An encoder (any that `transformers` loads; the studies take all-MiniLM-L6-v2, Apache-2.0, 22 million parameters) with
 mean pooling and one linear layer on top is trained by cross-entropy, and written as ONNX with the outputs `logits`
-(n, classes) and `features` (n, width), in 32-bit floats (`model.onnx`) and with 8-bit weights (`model_int8.onnx`), with
-its tokenizer and a `config.json` that says how it was made. It needs `torch`, `transformers`, `onnx` and `onnxscript`,
-which nothing else here needs: `pip install torch transformers onnx onnxscript onnxruntime`. On a GPU it takes minutes,
-on two cores hours.
+(n, classes) and `features` (n, width), in 32-bit floats (`model.onnx`) and with 8-bit weights (`model_int8.onnx`),
+with its tokenizer and a `config.json` that says how it was made. It needs `torch`, `transformers`, `onnx` and
+`onnxscript`, which nothing else here needs: `pip install torch transformers onnx onnxscript onnxruntime`. On a GPU it
+takes minutes, on two cores hours.
 
 `--validate` holds a share of the rows out and says the accuracy on them after every epoch: that is how settings are
 chosen. The model that is kept is then trained on all rows, and never sees the study's own inputs.
