@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from bisupervised.errors import InputError, ModelUnreachable
+from bisupervised.errors import InputError, MissingExtra, ModelUnreachable
 from bisupervised.models.hugging_face import HuggingFaceModel
 from bisupervised.records import Evidence
 from models.hugging_face_files import write_repository
@@ -257,6 +258,13 @@ def test_a_graph_with_other_inputs_is_refused(folder, linear_onnx):
     (folder / "onnx" / "model.onnx").write_bytes(Path(linear_onnx).read_bytes())
     with pytest.raises(InputError, match="takes x: it is no graph of a text classifier"):
         HuggingFaceModel.load(folder)
+
+
+@pytest.mark.parametrize(("library", "name"), [("tokenizers", None), ("huggingface_hub", "owner/name")])
+def test_a_library_that_is_missing_is_named_with_its_extra(folder, monkeypatch, library, name):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=rf"{library}, .*bisupervised\[studies\]"):
+        HuggingFaceModel.load(name or folder)
 
 
 def test_what_cannot_be_meant_is_refused(folder, tmp_path):

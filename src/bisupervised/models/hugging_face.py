@@ -143,7 +143,7 @@ def _snapshot_download() -> Download:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise MissingExtra("huggingface_hub", "hub") from error
+        raise MissingExtra("huggingface_hub", "studies") from error
     return snapshot_download
 
 

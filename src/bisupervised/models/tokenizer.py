@@ -30,7 +30,7 @@ class Tokenizer:
         try:
             from tokenizers import Tokenizer as Loaded
         except ImportError as error:
-            raise MissingExtra("tokenizers", "hub") from error
+            raise MissingExtra("tokenizers", "studies") from error
         if max_length < 1:
             raise InputError(f"max_length must be at least 1 token, not {max_length}")
         try:
