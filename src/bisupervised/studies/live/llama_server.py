@@ -34,7 +34,7 @@ def open_server(path: Path, *, threads: int = THREADS, context: int = CONTEXT) -
     try:
         import xllamacpp
     except ImportError as error:
-        raise MissingExtra("xllamacpp", "real") from error
+        raise MissingExtra("xllamacpp", "studies") from error
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.model_alias = {path.stem}

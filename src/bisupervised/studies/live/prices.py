@@ -1,4 +1,4 @@
-"""What an answer costs: a dated list of prices that can be edited, and the tokens and processor seconds it is made of."""
+"""What an answer costs: a dated list of prices that can be edited, and the tokens and seconds it is made of."""
 
 from __future__ import annotations
 

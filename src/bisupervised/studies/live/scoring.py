@@ -1,8 +1,8 @@
 """From evidence to numbers: every quantifier's confidence in every prediction, and nothing else of the inputs.
 
-The table that comes out holds no text, image, probability or feature: ids, labels, predictions (of classifiers), what was
-right, seconds, tokens, and a column `<level>_score_<quantifier>` for each quantifier that the evidence allows. It is what
-the analysis reads, and what is kept in the project for whoever wants to replay the curves without the models.
+The table that comes out holds no text, image, probability or feature: ids, labels, predictions (of classifiers), what
+was right, seconds, tokens, and a column `<level>_score_<quantifier>` for each quantifier that the evidence allows. It
+is what the analysis reads, and what is kept in the project for whoever wants to replay the curves without the models.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _OWN = "given_confidence"
 def scored(table: Table, study: LiveStudy, *, on_done: Callable[[int], None] = lambda _: None) -> Table:
     """The numbers of a recorded study.
 
-    Fitted quantifiers are fitted on the calibration part, whose own scores are cross-fitted; in cross-fitted sets on the
-    other folds. `on_done(1)` is told of every quantifier.
+    Fitted quantifiers are fitted on the calibration part, whose own scores are cross-fitted; in cross-fitted sets on
+    the other folds. `on_done(1)` is told of every quantifier.
     """
     key = table.extra.get(study.cluster) if study.cluster else None
     keys = table.ids.tolist() if key is None else [f"{study.cluster}-{value}" for value in key.tolist()]

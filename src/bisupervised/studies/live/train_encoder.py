@@ -2,10 +2,10 @@
 
 An encoder (any that `transformers` loads; the studies take all-MiniLM-L6-v2, Apache-2.0, 22 million parameters) with
 mean pooling and one linear layer on top is trained by cross-entropy, and written as ONNX with the outputs `logits`
-(n, classes) and `features` (n, width), in 32-bit floats (`model.onnx`) and with 8-bit weights (`model_int8.onnx`), with
-its tokenizer and a `config.json` that says how it was made. It needs `torch`, `transformers`, `onnx` and `onnxscript`,
-which nothing else here needs: `pip install torch transformers onnx onnxscript onnxruntime`. On a GPU it takes minutes,
-on two cores hours.
+(n, classes) and `features` (n, width), in 32-bit floats (`model.onnx`) and with 8-bit weights (`model_int8.onnx`),
+with its tokenizer and a `config.json` that says how it was made. It needs `torch`, `transformers`, `onnx` and
+`onnxscript`, which nothing else here needs: `pip install torch transformers onnx onnxscript onnxruntime`. On a GPU it
+takes minutes, on two cores hours.
 
 `--validate` holds a share of the rows out and says the accuracy on them after every epoch: that is how settings are
 chosen. The model that is kept is then trained on all rows, and never sees the study's own inputs.
@@ -55,9 +55,8 @@ class Rows:
 
 def read_rows(path: Path) -> Rows:
     """Rows from JSON lines, gzipped or not: `{"text": …, "label": …}` in each."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
-        rows = [json.loads(line) for line in file]
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    rows = [json.loads(line) for line in data.decode().splitlines() if line.strip()]
     classes = sorted({row["label"] for row in rows})
     return Rows([row["text"] for row in rows], np.array([classes.index(row["label"]) for row in rows]), classes)
 
@@ -70,7 +69,7 @@ def build(base: str, classes: int, dropout: float) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    class Classifier(torch.nn.Module):
+    class Classifier(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
             super().__init__()
             self.encoder = AutoModel.from_pretrained(base)
