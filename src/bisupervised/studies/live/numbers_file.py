@@ -3,7 +3,7 @@
 What is kept: what `scoring.scored` makes, confidences and scores in 32-bit floats. A score with more than `EXACT`
 different values is kept by its order, which is exact, ties included; its values are those of a curve through `KNOTS`
 of them. Curves, AUROC and what a threshold accepts depend on the order alone, and a replay gives every digit of them.
-25,000 rows with 40 scores take half of what the floats would. Seconds and tokens have four significant digits.
+Scores of one order share it. Seconds and tokens have four significant digits.
 """
 
 from __future__ import annotations
@@ -69,31 +69,28 @@ class Numbers:
 def write_numbers_file(numbers: Numbers, path: Path) -> None:
     """Write `<name>.parquet`, whole or not at all. Raises `MissingExtra` without pyarrow."""
     pyarrow, parquet = _pyarrow()
-    curves: dict[str, list[float]] = {}
+    curves: dict[str, dict[str, Any]] = {}
     columns: dict[str, Any] = {}
+    orders: dict[bytes, str] = {}
     for name, column in numbers.table.to_columns().items():
         if column.dtype.kind != "f":
-            cells = column.tolist() if column.dtype.kind == "O" else column
-            columns[name] = pyarrow.array(cells)
+            columns[name] = pyarrow.array(column.tolist() if column.dtype.kind == "O" else column)
             continue
-        if "_score_" in name:
-            values = column.astype(np.float32)
-            distinct = np.unique(values[~np.isnan(values)]).astype(np.float64)
-            if len(distinct) > EXACT and np.isfinite(distinct).all():
-                codes = np.where(np.isnan(values), _NONE, np.searchsorted(distinct, values.astype(np.float64)))
-                columns[name] = pyarrow.array(codes.astype(np.int32))
-                places = np.linspace(0, len(distinct) - 1, KNOTS)
-                curves[name] = [float(len(distinct)), *np.interp(places, np.arange(len(distinct)), distinct).tolist()]
-                continue
-        columns[name] = pyarrow.array(column.astype(np.float32), from_pandas=True)
+        values = column.astype(np.float32)
+        curve = _curve(values) if "_score_" in name else None
+        if curve is None:
+            columns[name] = pyarrow.array(values, from_pandas=True)
+            continue
+        codes, distinct, knots = curve
+        # Of two classes, many a supervisor is another in another unit: one order, kept once.
+        order = orders.setdefault(codes.tobytes(), name)
+        curves[name] = {"order": order, "distinct": distinct, "knots": knots.tolist()}
+        if order == name:
+            columns[name] = pyarrow.array(codes)
     head = {"format": _FORMAT, "about": asdict(numbers.about), "curves": curves}
     table = pyarrow.table(columns).replace_schema_metadata({_HEAD: json.dumps(head).encode()})
-    packed = dict.fromkeys(curves, "DELTA_BINARY_PACKED")
-    plain = {
-        name: "BYTE_STREAM_SPLIT" if str(column.type) == "float" and name not in curves else "PLAIN"
-        for name, column in columns.items()
-    }
     few = [name for name, column in columns.items() if name not in curves and len(column.unique()) <= EXACT]
+    split = [name for name, column in columns.items() if name not in few and str(column.type) in ("float", "int32")]
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.part")
     parquet.write_table(
@@ -102,7 +99,7 @@ def write_numbers_file(numbers: Numbers, path: Path) -> None:
         compression="zstd",
         compression_level=19,
         use_dictionary=few,
-        column_encoding={name: way for name, way in (plain | packed).items() if name not in few},
+        use_byte_stream_split=split,
     )
     draft.replace(path)
 
@@ -120,8 +117,9 @@ def read_numbers_file(path: Path) -> Numbers:
         columns: dict[str, AnyArray] = {
             name: read.column(name).to_numpy(zero_copy_only=False) for name in read.column_names
         }
-        for name, (distinct, *knots) in head["curves"].items():
-            columns[name] = _values(columns[name], int(distinct), np.array(knots))
+        codes = {curve["order"]: columns[curve["order"]] for curve in head["curves"].values()}
+        for name, curve in head["curves"].items():
+            columns[name] = _values(codes[curve["order"]], curve["distinct"], np.array(curve["knots"]))
         for name, column in columns.items():
             if column.dtype == np.float32:
                 columns[name] = column.astype(np.float64)
@@ -133,6 +131,16 @@ def read_numbers_file(path: Path) -> Numbers:
             f"{path} holds no numbers of a study ({type(error).__name__}: {error}); "
             f"`bisupervised study NAME --live --numbers FOLDER` writes them"
         ) from error
+
+
+def _curve(values: AnyArray) -> tuple[AnyArray, int, FloatArray] | None:
+    """((n,) int32 places among the different values, how many those are, the curve's knots); None: kept as it is."""
+    distinct = np.unique(values[~np.isnan(values)]).astype(np.float64)
+    if len(distinct) <= EXACT or not np.isfinite(distinct).all():
+        return None
+    codes = np.where(np.isnan(values), _NONE, np.searchsorted(distinct, values.astype(np.float64)))
+    places = np.linspace(0, len(distinct) - 1, KNOTS)
+    return codes.astype(np.int32), len(distinct), np.interp(places, np.arange(len(distinct)), distinct)
 
 
 def _values(codes: AnyArray, distinct: int, knots: FloatArray) -> FloatArray:

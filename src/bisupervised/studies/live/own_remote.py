@@ -272,11 +272,8 @@ class CostEstimate:
     def __str__(self) -> str:
         if self.calls == 0:
             return f"{self.study}: every answer is recorded already, nothing is asked"
-        price = (
-            "cost not known (give both prices)"
-            if math.isnan(self.cost)
-            else f"at most {self.cost:.2f} {self.currency}"
-        )
+        amount = f"{self.cost:,.2f}" if self.cost >= 1.0 or self.cost == 0.0 else f"{self.cost:.2g}"
+        price = "cost not known (give both prices)" if math.isnan(self.cost) else f"at most {amount} {self.currency}"
         tokens = ""
         if self.prompt_tokens:
             tokens = f", about {self.prompt_tokens:,} prompt and at most {self.completion_tokens:,} answer tokens"
