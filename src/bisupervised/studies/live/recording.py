@@ -1,15 +1,17 @@
 """Ask both models of a study about every input, and keep what they say as soon as they have said it.
 
-The local model first, then the remote one, an input at a time and never both at once: latency and processor seconds are
-each model's own. Every few answers are written to `FOLDER/<study>/<level>/part-<k>.npz`; a process that is killed, or a
-remote model that dies, loses the answers since the last part, and a second run asks only about what is not there.
+The local model first, then the remote one, an input at a time and never both at once: latency and processor seconds
+are each model's own. Every few answers are written to `FOLDER/<study>/<level>/part-<k>.npz`; a process that is killed
+loses the answers since the last part, one that is interrupted or whose remote model dies loses none, and a second run
+asks only about what is not there.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -25,6 +27,7 @@ from bisupervised.portal import Portal
 from bisupervised.quantifiers import GivenConfidence, MaxSoftmax, Quantifier, TokenLikelihood
 from bisupervised.records import (
     AnyArray,
+    BoolArray,
     Evidence,
     FloatArray,
     IntArray,
@@ -32,6 +35,7 @@ from bisupervised.records import (
     LevelRows,
     ModelOutput,
     concatenate_outputs,
+    take_outputs,
 )
 from bisupervised.studies.live.study import LiveStudy, RunningModel
 from bisupervised.table import Table
@@ -48,7 +52,7 @@ _MATRICES: Final = ("probabilities", "logits", "features")
 SCORE: Final = "score_"
 
 
-class RecordingStopped(ModelError):
+class RecordingStopped(ModelError):  # noqa: N818 - named as the others of the tree
     """A model stopped answering in the middle of a recording; what it had answered is kept."""
 
     kind = "stopped"
@@ -65,20 +69,21 @@ def record_study(
     progress: Callable[[str, int], Any],
     fresh: bool = False,
     retry_failed: bool = False,
+    kept_as: Mapping[str, str] = {},
 ) -> Table:
     """Both models' answers to all n inputs as one table, recorded or read from an earlier run.
 
     `progress(level, n)` gives a context in which `on_done(k)` is told of k more. `fresh` forgets what is there;
-    `retry_failed` asks again where a call had failed. Raises `RecordingStopped` when a model dies, `InputError` when
-    the folder holds a recording of other models.
+    `retry_failed` asks again where a call had failed. `kept_as` names the folder of a level, which is otherwise
+    called like the level: a model in the place of the study's own has its recording beside it. Raises
+    `RecordingStopped` when a model dies, `InputError` when the folder holds a recording of other models.
     """
     levels = {}
     for level, made in ((LevelName.LOCAL, study.local), (LevelName.REMOTE, study.remote)):
-        store = _Store(folder / study.name / level.value, study.name)
+        store = _Store(folder / study.name / kept_as.get(level, level.value), study.name)
         if fresh:
             store.forget()
-        known = store.known(retry_failed=retry_failed)
-        rows = np.array([row for row, id_ in enumerate(study.ids) if id_ not in known], dtype=np.int64)
+        rows = left_to_ask(study, folder, level, retry_failed=retry_failed, kept_as=kept_as)
         if len(rows):
             with progress(level.value, len(rows)) as on_done, made() as running:
                 _record_level(study, running, store, rows, on_done)
@@ -86,57 +91,85 @@ def record_study(
     return _table(study, levels)
 
 
-def left_to_ask(study: LiveStudy, folder: Path, *, retry_failed: bool = False) -> dict[str, int]:
-    """How many inputs each level has not answered yet: what a run would ask, and pay for."""
-    left = {}
-    for level in LevelName:
-        known = _Store(folder / study.name / level.value, study.name).known(retry_failed=retry_failed)
-        left[level.value] = sum(id_ not in known for id_ in study.ids)
-    return left
+def left_to_ask(
+    study: LiveStudy,
+    folder: Path,
+    level: LevelName,
+    *,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    kept_as: Mapping[str, str] = {},
+) -> IntArray:
+    """The rows that a level has not answered yet: what a run would ask, and pay for."""
+    store = _Store(folder / study.name / kept_as.get(level, level.value), study.name)
+    known = set() if fresh else store.known(retry_failed=retry_failed)
+    return np.array([row for row, id_ in enumerate(study.ids) if id_ not in known], dtype=np.int64)
 
 
 # ---------------------------------------------------------------- asking
 
 
 def _record_level(study: LiveStudy, running: RunningModel, store: _Store, rows: IntArray, on_done: OnDone) -> None:
-    store.check_model(running.model.name)
+    model = running.model.name
+    store.check_model(model)
     portal = Portal()
+    said = _Said()
+    dead = None
     try:
-        for start in range(0, len(rows), PART):
-            part = rows[start : start + PART]
-            answered, outputs, cpu_s = _ask(study, running, part, portal)
-            if len(answered):
-                ids = [study.ids[row] for row in answered]
-                store.write(running.model.name, ids, _columns(concatenate_outputs(outputs), cpu_s))
-            if len(answered) < len(part):
-                kept = len(store.known())
-                why = next(iter(outputs[-1].failures.values())) if outputs and outputs[-1].failures else "no answer"
-                raise RecordingStopped(
-                    f"{running.model.name} failed {IN_A_ROW} times in a row ({why}). {kept} of {len(study.ids)} answers "
-                    f"are kept in {store.folder}: the same command goes on from there"
-                )
-            on_done(len(part))
+        for row in rows.tolist():
+            said.add(row, *_ask(running, study.inputs[row], portal))
+            on_done(1)
+            if said.failed_in_a_row == IN_A_ROW:
+                dead = next(iter(said.outputs[-1].failures.values()))
+                break
+            # Not in the middle of what may be a model's end: those inputs are to be asked again.
+            if len(said.rows) >= PART and said.failed_in_a_row == 0:
+                store.write(model, [study.ids[row] for row in said.rows], said.columns())
+                said = _Said()
+        else:
+            said.failed_in_a_row = 0  # every input had its call: the last ones failed, and that is what is kept
     finally:
+        # Whatever ended it, an interruption too: what was answered, and may be paid for, is kept.
+        said = said.without_the_last(said.failed_in_a_row)
+        if said.rows:
+            store.write(model, [study.ids[row] for row in said.rows], said.columns())
         _close(running, portal)
+    if dead is not None:
+        kept = len(store.known() & set(study.ids))
+        raise RecordingStopped(
+            f"{model} failed {IN_A_ROW} times in a row ({dead}). {kept} of {len(study.ids)} answers are kept in "
+            f"{store.folder}: the same command goes on from there"
+        )
 
 
-def _ask(
-    study: LiveStudy, running: RunningModel, rows: IntArray, portal: Portal
-) -> tuple[IntArray, list[ModelOutput], FloatArray]:
-    """(the rows that count as answered, their outputs, their processor seconds): all, unless the model dies."""
-    outputs: list[ModelOutput] = []
-    cpu_s: list[float] = []
-    failed = 0
-    for row in rows:
-        before = None if running.cpu_s is None else running.cpu_s()
-        output = call_plainly(running.model, [study.inputs[row]], portal)
-        cpu_s.append(np.nan if before is None or running.cpu_s is None else running.cpu_s() - before)
-        outputs.append(output)
-        failed = failed + 1 if output.failures and not _was_read(output) else 0
-        if failed == IN_A_ROW:
-            kept = len(outputs) - IN_A_ROW
-            return rows[:kept], outputs[:kept] or outputs[-1:], np.array(cpu_s[:kept])
-    return rows, outputs, np.array(cpu_s)
+@dataclass(slots=True)
+class _Said:
+    """What the calls since the last part brought."""
+
+    rows: list[int] = field(default_factory=list)
+    outputs: list[ModelOutput] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    failed_in_a_row: int = 0
+
+    def add(self, row: int, output: ModelOutput, cpu_s: float) -> None:
+        self.rows.append(row)
+        self.outputs.append(output)
+        self.cpu_s.append(cpu_s)
+        self.failed_in_a_row = 0 if _was_read(output) else self.failed_in_a_row + 1
+
+    def without_the_last(self, k: int) -> _Said:
+        kept = len(self.rows) - k
+        return _Said(self.rows[:kept], self.outputs[:kept], self.cpu_s[:kept])
+
+    def columns(self) -> dict[str, AnyArray]:
+        return _columns(concatenate_outputs(self.outputs), np.array(self.cpu_s))
+
+
+def _ask(running: RunningModel, x: Any, portal: Portal) -> tuple[ModelOutput, float]:
+    """What the model says to one input, and the processor seconds that took it; NaN: not known."""
+    before = None if running.cpu_s is None else running.cpu_s()
+    output = call_plainly(running.model, [x], portal)
+    return output, np.nan if before is None or running.cpu_s is None else running.cpu_s() - before
 
 
 def _was_read(output: ModelOutput) -> bool:
@@ -191,11 +224,20 @@ def _columns(output: ModelOutput, cpu_s: FloatArray) -> dict[str, AnyArray]:
     return columns
 
 
-def _scored(quantifier: Quantifier, output: ModelOutput, readable: AnyArray) -> FloatArray:
+def _scored(quantifier: Quantifier, output: ModelOutput, readable: BoolArray) -> FloatArray:
+    """(n,) confidences; NaN for an answer that failed, and for one whose evidence the quantifier refuses.
+
+    An answer is paid for, whatever an endpoint sends along with it.
+    """
     confidences = np.full(len(output), np.nan)
-    if readable.any():
-        with np.errstate(all="ignore"):
-            confidences[readable] = np.asarray(quantifier(output), dtype=np.float64)[readable]
+    rows = np.flatnonzero(readable)
+    with np.errstate(all="ignore"):
+        try:
+            confidences[rows] = quantifier(take_outputs(output, rows))
+        except ValueError:  # which of them is it?
+            for row in rows:
+                with suppress(ValueError):
+                    confidences[row] = quantifier(take_outputs(output, np.array([row])))[0]
     return confidences
 
 
@@ -241,8 +283,8 @@ class _Store:
         for head, _ in self._parts():
             if head["model"] != model:
                 raise InputError(
-                    f"{self.folder} holds answers of {head['model']}, and now {model} is asked: name another --out, or "
-                    f"say --fresh to forget them"
+                    f"{self.folder} holds answers of {head['model']}, and now {model} is asked: name another --out, "
+                    f"or say --fresh to forget them"
                 )
 
     def write(self, model: str, ids: Sequence[str], columns: Mapping[str, AnyArray]) -> None:
@@ -253,9 +295,7 @@ class _Store:
     def columns(self, ids: Sequence[str]) -> dict[str, AnyArray]:
         """Every column in the order of the ids."""
         parts = [columns for _, columns in self._parts()]
-        place: dict[str, int] = {}
-        for number, id_ in enumerate(id_ for part in parts for id_ in part["id"].tolist()):
-            place[id_] = number
+        place = {id_: number for number, id_ in enumerate(id_ for part in parts for id_ in part["id"].tolist())}
         order = np.array([place[id_] for id_ in ids])
         names = {name: part[name] for part in parts for name in part if name not in ("id", "classes")}
         joined = {name: _stacked([part.get(name) for part in parts], parts)[order] for name in names}
