@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -71,26 +71,33 @@ class Prices:
                 f"bisupervised/studies/live/prices.toml"
             ) from error
 
-    def remote_cost(self, table: Table, name: str) -> FloatArray:
-        """(n,) what the remote answers would cost from the large model of the list.
+    def cost_of(self, prompt_tokens: FloatArray, completion_tokens: FloatArray) -> FloatArray:
+        """(n,) what requests of so many tokens cost at the large model's prices; NaN where tokens are not known."""
+        return self.large.cost(prompt_tokens, completion_tokens)
 
-        Tokens are those that the remote model counted itself; of a text classifier, those of the text by its own
-        tokenizer, the instruction and the answer; of a photograph, those of the price table. NaN: not known.
+    def local_cost(self, cpu_s: FloatArray) -> FloatArray:
+        """(n,) what so many processor seconds cost."""
+        return cpu_s / 3600.0 * self.usd_per_processor_hour
+
+    def with_tokens(self, table: Table, name: str) -> Table:
+        """The table with the tokens that a commercial model would be sent, where the remote model counts none.
+
+        Of a text classifier: those of the text by its own tokenizer, the instruction and the answer; of a photograph,
+        those of the price table.
         """
-        prompt, completion = (table.extra.get(f"remote_{what}_tokens") for what in ("prompt", "completion"))
-        if prompt is not None and completion is not None and not np.isnan(prompt).all():
-            return self.large.cost(_floats(prompt), _floats(completion))
+        counted = table.extra.get("remote_prompt_tokens")
+        if counted is not None and not np.isnan(_floats(counted)).all():
+            return table
         n = len(table)
         text = table.extra.get("remote_text_tokens")
         tokens = np.full(n, np.nan) if text is None else _floats(text)
         if name.startswith("imagenet"):
             tokens = np.full(n, self.image_tokens)
-        return self.large.cost(tokens + self.classification_tokens, np.full(n, self.answer_tokens))
-
-    def local_cost(self, table: Table) -> FloatArray:
-        """(n,) what the local answers cost: the processor's time."""
-        cpu_s = table.extra.get("local_cpu_s")
-        return np.full(len(table), np.nan) if cpu_s is None else _floats(cpu_s) / 3600.0 * self.usd_per_processor_hour
+        sent = {
+            "remote_prompt_tokens": tokens + self.classification_tokens,
+            "remote_completion_tokens": np.full(n, self.answer_tokens),
+        }
+        return replace(table, extra={**table.extra, **sent})
 
 
 def _floats(column: Any) -> FloatArray:

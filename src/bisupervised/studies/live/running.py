@@ -121,7 +121,7 @@ def analysed(numbers: Numbers, run_prices: Prices, own: OwnModels | None = None)
     price = None if own is None else own.price(run_prices)
     about = numbers.about
     return analysis.analyse(
-        numbers.table,
+        run_prices.with_tokens(numbers.table, about.name),
         about.name,
         about.paper_names,
         about.objective,
