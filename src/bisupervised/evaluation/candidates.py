@@ -77,7 +77,7 @@ def candidates_of(rows: LevelRows, labels: AnyArray | None = None) -> list[Candi
     readable = _readable(rows)
     found = [
         Candidate(one.name, Source.QUANTIFIER, cost_class_of(one), partial(_scores, one, rows, readable))
-        for one in _unfitted()
+        for one in unfitted_quantifiers()
         if _provides(rows, one.needs)
     ]
     found.insert(0, Candidate(RECORDED, Source.RECORDED, CostClass.C0, lambda _, score: rows.confidences[score]))
@@ -137,7 +137,8 @@ def _provides(rows: LevelRows, needs: Evidence | None) -> bool:
     return needs is not None and getattr(rows, _COLUMN_OF.get(needs, needs.value), None) is not None
 
 
-def _unfitted() -> Sequence[Quantifier]:
+def unfitted_quantifiers() -> Sequence[Quantifier]:
+    """Every quantifier that is tried without settings: those of the registry, and some quantiles of the tokens."""
     names = [name for name in quantifier_names() if "<" not in name and name not in (RECORDED, "reconstruction")]
     return [quantifier_by_name(name) for name in (*names, *_QUANTILES)]
 

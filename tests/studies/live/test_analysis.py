@@ -19,9 +19,9 @@ from bisupervised.studies.live.latency import STATED, latency_figures
 from bisupervised.studies.live.money import costs_of, money_of
 from bisupervised.studies.live.operating_points import Path as Points
 from bisupervised.studies.live.operating_points import fewest_requests, most_accurate, path_of
-from bisupervised.studies.live.parts import Parts, Split, parts_of
 from bisupervised.studies.live.published import by_study, published_rows
 from bisupervised.studies.live.results import StudyResults
+from bisupervised.studies.live.splits import Parts, Split, parts_of
 from bisupervised.studies.live.supervised import supervised_figures
 from bisupervised.studies.paper import TARGETS
 from bisupervised.studies.paper_rules import OURS, PairedRows, assess_system, evaluation_points

@@ -34,9 +34,9 @@ from bisupervised.studies.live.claims import (
 from bisupervised.studies.live.latency import latency_figures, saved_seconds
 from bisupervised.studies.live.money import PriceTable, all_money, costs_of, saved_money
 from bisupervised.studies.live.operating_points import ChosenPoint, Path, fewest_requests, most_accurate, path_of
-from bisupervised.studies.live.parts import Parts, Split, parts_of
 from bisupervised.studies.live.published import published_rows
 from bisupervised.studies.live.results import DrawnCurve, PaperFigures, StudyResults, SystemRun
+from bisupervised.studies.live.splits import Parts, Split, parts_of
 from bisupervised.studies.live.supervised import SupervisedFigures, points_of, supervised_figures
 from bisupervised.studies.live.supervisors import SupervisorFigures, supervisor_table
 from bisupervised.studies.live.systems import (

@@ -19,7 +19,7 @@ from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate
 from bisupervised.evaluation.system import bisupervised
 from bisupervised.records import Route
 from bisupervised.studies.live.claims import share_estimate
-from bisupervised.studies.live.parts import Parts
+from bisupervised.studies.live.splits import Parts
 from bisupervised.table import Table
 
 DELTA: Final = 0.1

@@ -17,7 +17,7 @@ from bisupervised.evaluation.intervals import NOT_KNOWN, Estimate, normal_interv
 from bisupervised.evaluation.supervised import s_beta
 from bisupervised.records import BoolArray, FloatArray, IntArray
 from bisupervised.studies.live.claims import share_estimate
-from bisupervised.studies.live.parts import Parts
+from bisupervised.studies.live.splits import Parts
 from bisupervised.studies.live.systems import confidences_by
 from bisupervised.studies.paper import TARGETS, PaperRow
 from bisupervised.studies.paper_rules import OURS, PairedRows, PointSpec, evaluation_points, remote_threshold

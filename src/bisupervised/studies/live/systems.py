@@ -22,7 +22,7 @@ from bisupervised.evaluation.compared import Comparison, LevelComparison
 from bisupervised.evaluation.comparison import compare_supervisors
 from bisupervised.learned import Arbiter, DeferralHead, PairSupervisor, StackedSupervisor, cross_fitted
 from bisupervised.records import BoolArray, FloatArray, LevelName
-from bisupervised.studies.live.parts import Split
+from bisupervised.studies.live.splits import Split
 from bisupervised.table import Table
 
 MAX_SOFTMAX, RECOMMENDED, LEARNED, REDUCED = "max_softmax", "recommended", "learned", "reduced_domain"
