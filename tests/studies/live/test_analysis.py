@@ -19,6 +19,7 @@ from bisupervised.studies.live.latency import STATED, latency_figures
 from bisupervised.studies.live.money import costs_of, money_of
 from bisupervised.studies.live.operating_points import Path as Points
 from bisupervised.studies.live.operating_points import fewest_requests, most_accurate, path_of
+from bisupervised.studies.live.prices import Prices
 from bisupervised.studies.live.published import by_study, published_rows
 from bisupervised.studies.live.results import StudyResults
 from bisupervised.studies.live.splits import Parts, Split, parts_of
@@ -185,6 +186,18 @@ def test_latency_by_hand() -> None:
     assert math.isnan(found.remote_cpu_s)
     assert found.local_cpu_s == pytest.approx(table.extra["local_cpu_s"].mean())
     assert latency_figures(table, np.ones(100, dtype=bool)).break_even_remote_s == math.inf
+
+
+def test_our_price_table_counts_for_both_of_its_models() -> None:
+    prices = Prices.load()
+    table = simulated(300, seed=11)
+    study = analyse(table, "study", prices=prices)
+    assert [one.model for one in study.money] == [prices.large.model, prices.small.model]
+    large, small = (one.remote_only_per_1000 for one in study.money)
+    assert large > small > 0.0
+    assert study.claim("requests").parts[1].estimate.value == pytest.approx(
+        study.money[0].saved_per_1000.value / 1000.0
+    )
 
 
 def test_a_few_rows_without_a_measurement_are_left_out_and_counted() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from bisupervised.studies.live.claims import (
 from bisupervised.studies.live.latency import latency_figures, saved_seconds
 from bisupervised.studies.live.money import PriceTable, all_money, costs_of, saved_money
 from bisupervised.studies.live.operating_points import ChosenPoint, Path, fewest_requests, most_accurate, path_of
+from bisupervised.studies.live.prices import Prices
 from bisupervised.studies.live.published import published_rows
 from bisupervised.studies.live.results import DrawnCurve, PaperFigures, StudyResults, SystemRun
 from bisupervised.studies.live.splits import Parts, Split, parts_of
@@ -114,8 +115,13 @@ def analyse(
 
 
 def _price_tables(prices: PriceTable | Mapping[str, PriceTable] | None) -> dict[str, PriceTable]:
+    """By the name of the model whose prices they are; of our own table the large model's, then the small one's."""
     if prices is None:
         return {}
+    if isinstance(prices, Prices):
+        found: dict[str, PriceTable] = {prices.large.model: prices}
+        found.setdefault(prices.small.model, replace(prices, large=prices.small))
+        return found
     return dict(prices) if isinstance(prices, Mapping) else {str(getattr(prices, "model", "")): prices}
 
 
