@@ -17,7 +17,7 @@ from bisupervised.studies.live.numbers_file import About, Numbers, rounded
 from bisupervised.studies.live.own_remote import OwnModels
 from bisupervised.studies.live.prices import Prices
 from bisupervised.studies.live.recording import left_to_ask, record_study
-from bisupervised.studies.live.scoring import scored
+from bisupervised.studies.live.scoring import quantifiers_in, scored
 from bisupervised.studies.live.sources import all_found, found
 from bisupervised.studies.live.study import LiveStudy, SourceChanged, SourceMissing
 from bisupervised.table import Table
@@ -76,8 +76,10 @@ def recorded_numbers(study: LiveStudy, run: Run, progress: Progress) -> Numbers:
         retry_failed=run.retry_failed,
         kept_as=run.own.kept_as,
     )
+    with progress(quantifiers_in(table), f"{study.name}, supervisors") as on_done:
+        numbers = scored(table, study, on_done=on_done)
     notes = [*_failures(table), *_replaced(run.own)]
-    return Numbers(About.of(study, notes), rounded(errors_by_kind(scored(table, study))))
+    return Numbers(About.of(study, notes), rounded(errors_by_kind(numbers)))
 
 
 def _failures(table: Table) -> list[str]:
