@@ -132,7 +132,8 @@ def _scores(candidate: Candidate, parts: AnyArray, folds: IntArray) -> FloatArra
             of_held, of_reporting = fitted_scores(choosing & (folds != fold), held, reporting)
             add(held, placed(of_held, of_held))
             add(reporting, placed(of_reporting, of_held))
-    return np.divide(scores, fits, out=np.full(n, np.nan), where=fits > 0.0)
+    means: FloatArray = np.divide(scores, fits, out=np.full(n, np.nan), where=fits > 0.0)
+    return means
 
 
 def placed(scores: FloatArray, among: FloatArray) -> FloatArray:
