@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from bisupervised.models import (
     Ensemble,
     FunctionModel,
     HttpJsonModel,
+    HuggingFaceModel,
     Model,
     OnnxModel,
     OpenAIModel,
@@ -29,6 +31,7 @@ from bisupervised.models.outputs import EVIDENCE_COLUMNS, evidence_in
 from bisupervised.records import Evidence, LevelName, ModelOutput, take_outputs
 from bisupervised.table import Table
 from models.asking import ask, ask_as_drivers_do
+from models.hugging_face_files import write_repository
 
 TEXTS = ["good film", "dull", "a good one", "bad, bad", "so so"]
 POINTS = [[0.0, 1.0], [2.0, -1.0], [0.3, 0.3], [-1.0, 0.5], [5.0, 5.0]]
@@ -88,6 +91,10 @@ def onnx_evidence_model(make: Any) -> tuple[Model, list[Any]]:
     return OnnxModel(make.linear_onnx, ["a", "b", "c"], logits="logits", features="logits"), POINTS
 
 
+def hugging_face_model(make: Any) -> tuple[Model, list[Any]]:
+    return HuggingFaceModel.load(make.repository), ["good film", "bad", "good", "bad bad film", "so so"]
+
+
 def ensemble_model(make: Any) -> tuple[Model, list[Any]]:
     one, _ = onnx_model(make)
     other = FunctionModel(lambda points: [[0.5, 0.25, 0.25]] * len(points), ["a", "b", "c"], provides=PROBABILITIES)
@@ -133,6 +140,12 @@ class Make:
     def __init__(self, server: Any, linear_onnx: Any, level: LevelName = LevelName.LOCAL) -> None:
         self.server, self.linear_onnx, self.level = server, linear_onnx, level
 
+    @property
+    def repository(self) -> Path:
+        """A folder with what lies in a repository of the Hugging Face hub."""
+        folder = self.linear_onnx.parent / "tiny-model"
+        return folder if folder.exists() else write_repository(folder)
+
 
 MODELS: dict[str, Callable[[Any], tuple[Model, list[Any]]]] = {
     "function": function_model,
@@ -143,6 +156,7 @@ MODELS: dict[str, Callable[[Any], tuple[Model, list[Any]]]] = {
     "onnx": onnx_model,
     "sklearn, features and logits": sklearn_evidence_model,
     "onnx, features and logits": onnx_evidence_model,
+    "hugging_face": hugging_face_model,
     "ensemble": ensemble_model,
     "ensemble, async": async_ensemble_model,
     "http_json": http_model,

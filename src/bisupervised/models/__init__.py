@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bisupervised.models.ensemble import Ensemble
     from bisupervised.models.function import FunctionModel
     from bisupervised.models.http_json import HttpJsonModel
+    from bisupervised.models.hugging_face import HuggingFaceModel
     from bisupervised.models.onnx import OnnxModel
     from bisupervised.models.open_inference import OpenInferenceModel
     from bisupervised.models.openai import OpenAIModel
@@ -29,6 +30,7 @@ __all__ = [
     "EvidenceCheck",
     "FunctionModel",
     "HttpJsonModel",
+    "HuggingFaceModel",
     "Model",
     "OnnxModel",
     "OpenAIModel",
@@ -47,6 +49,7 @@ _FILE_OF = {
     "EvidenceCheck": "check",
     "FunctionModel": "function",
     "HttpJsonModel": "http_json",
+    "HuggingFaceModel": "hugging_face",
     "Model": "port",
     "OnnxModel": "onnx",
     "OpenAIModel": "openai",

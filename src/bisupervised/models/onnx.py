@@ -62,7 +62,7 @@ class OnnxModel:
     ) -> None:
         self._session: Any = model
         if isinstance(model, str | Path | bytes):
-            self._session = _open_session(model, threads, arena)
+            self._session = open_session(model, threads, arena)
         self.name = name or (Path(model).stem if isinstance(model, str | Path) else "onnx")
         self.classes = None if classes is None else list(classes)
         self._labels = None if classes is None else as_column(self.classes or ())
@@ -175,7 +175,8 @@ def _as_feed(prepared: Any, model: OnnxModel) -> Mapping[str, Any]:
     return prepared if isinstance(prepared, Mapping) else {model._input_name: prepared}
 
 
-def _open_session(model: str | Path | bytes, threads: int, arena: bool) -> Any:
+def open_session(model: str | Path | bytes, threads: int, arena: bool = False) -> Any:
+    """A session on the CPU, as `OnnxModel` takes it. Raises `InputError` for what is no ONNX model."""
     try:
         import onnxruntime
     except ImportError as error:

@@ -68,8 +68,8 @@ def imdb(data: Path, models: Path, *, limit: int | None = None) -> LiveStudy:
     extra: dict[str, AnyArray] = {}
     if encoder.path.exists():
         tokenizer = tokenizer_of(encoder.path.parent)
-        truncated["remote"] = tokenizer.is_cut(texts)
-        extra["remote_text_tokens"] = tokenizer.counts(texts)
+        tokens = extra["remote_text_tokens"] = tokenizer.counts(texts)
+        truncated["remote"] = tokens > tokenizer.max_length
     return LiveStudy(
         name="imdb",
         title="IMDB: sentiment of film reviews",

@@ -102,8 +102,8 @@ def issues(data: Path, models: Path, *, limit: int | None = None) -> LiveStudy:
     if encoder.path.exists():
         tokenizer = tokenizer_of(encoder.path.parent, None if own else GIVEN)
         texts = [remote_text(row) for row in rows]
-        truncated["remote"] = tokenizer.is_cut(texts)
-        extra["remote_text_tokens"] = tokenizer.counts(texts)
+        tokens = extra["remote_text_tokens"] = tokenizer.counts(texts)
+        truncated["remote"] = tokens > tokenizer.max_length
     return LiveStudy(
         name="issues",
         title="GitHub issues: bug, feature or question",

@@ -102,8 +102,8 @@ def out_of_scope(data: Path, models: Path, *, limit: int | None = None) -> LiveS
     truncated = {"local": np.zeros(len(rows), dtype=np.bool_)}
     if encoder.path.exists():
         tokenizer = tokenizer_of(encoder.path.parent)
-        truncated["remote"] = tokenizer.is_cut(texts)
-        extra["remote_text_tokens"] = tokenizer.counts(texts)
+        tokens = extra["remote_text_tokens"] = tokenizer.counts(texts)
+        truncated["remote"] = tokens > tokenizer.max_length
     return LiveStudy(
         name="out_of_scope",
         title="Out of scope: intents of questions, and questions that no intent fits",

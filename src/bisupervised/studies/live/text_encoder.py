@@ -8,56 +8,15 @@ or `probabilities`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bisupervised.errors import InputError, MissingExtra
+from bisupervised.errors import InputError
 from bisupervised.models.onnx import OnnxModel
-from bisupervised.records import AnyArray, BoolArray, FloatArray
+from bisupervised.models.tokenizer import Tokenizer
 
 FILES = ("model_int8.onnx", "model.onnx")
-
-
-class Tokenizer:
-    """Texts to the input of an encoder: token ids and mask, cut at `max_length` tokens."""
-
-    def __init__(self, path: Path, max_length: int) -> None:
-        try:
-            from tokenizers import Tokenizer as Loaded
-        except ImportError as error:
-            raise MissingExtra("tokenizers", "studies") from error
-        try:
-            self._tokenizer = Loaded.from_file(str(path))
-        except Exception as error:  # the library raises bare exceptions
-            raise InputError(f"{path} is no tokenizer: {error}") from error
-        if max_length < 1:
-            raise InputError(f"max_length must be at least 1 token, not {max_length}")
-        self.max_length = max_length
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
-        self._whole = Loaded.from_str(self._tokenizer.to_str())  # for counting
-        self._whole.no_truncation()
-
-    def __call__(self, texts: Sequence[Any]) -> Mapping[str, AnyArray]:
-        encodings = self._tokenizer.encode_batch([str(text) for text in texts])
-        width = max(len(encoding.ids) for encoding in encodings)
-        ids = np.zeros((len(encodings), width), dtype=np.int64)
-        mask = np.zeros((len(encodings), width), dtype=np.int64)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
-
-    def is_cut(self, texts: Sequence[str]) -> BoolArray:
-        """(n,) whether a text has more tokens than are read."""
-        return self.counts(texts) > self.max_length
-
-    def counts(self, texts: Sequence[str]) -> FloatArray:
-        """(n,) tokens of each text, all of them, with the marks of beginning and end."""
-        return np.array([len(one.ids) for one in self._whole.encode_batch_fast(list(texts))], dtype=np.float64)
 
 
 def encoder_config(folder: Path) -> dict[str, Any]:
