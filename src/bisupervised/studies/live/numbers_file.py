@@ -43,6 +43,8 @@ class About:
     cluster: str | None = None  #: the column whose equal values are not independent
     cross_fitted: bool = False
     notes: tuple[str, ...] = ()
+    #: (what, origin, licence, how to get it) of every file that the study needs
+    sources: tuple[tuple[str, str, str, str], ...] = ()
 
     @classmethod
     def of(cls, study: LiveStudy, notes: Sequence[str] = ()) -> About:
@@ -55,6 +57,7 @@ class About:
             study.cluster,
             study.cross_fitted,
             (*study.notes, *notes),
+            tuple((one.what, one.origin, one.licence, one.get) for one in study.sources),
         )
 
 
@@ -114,6 +117,7 @@ def read_numbers_file(path: Path) -> Numbers:
             raise TableError(f"{path} is of the format {head['format']}, and this version reads {_FORMAT}")
         about = dict(head["about"])
         about |= {key: tuple(about[key]) for key in ("paper_names", "notes")}
+        about["sources"] = tuple(tuple(one) for one in about["sources"])
         columns: dict[str, AnyArray] = {
             name: read.column(name).to_numpy(zero_copy_only=False) for name in read.column_names
         }
