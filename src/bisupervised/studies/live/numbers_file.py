@@ -154,18 +154,26 @@ def _values(codes: AnyArray, distinct: int, knots: FloatArray) -> FloatArray:
 
 
 def rounded(table: Table) -> Table:
-    """The table with seconds and tokens to four significant digits: what is kept of them."""
-    extra = {
-        name: _rounded(column) if name.endswith(("_cpu_s", "_tokens")) else column
-        for name, column in table.extra.items()
-    }
+    """The table as a file keeps it: seconds and tokens to four significant digits, numbers in 32-bit floats."""
+
+    def kept(name: str, column: AnyArray) -> AnyArray:
+        column = _rounded(column) if name.endswith(("_cpu_s", "_tokens")) else column
+        return _float32(column) if column.dtype.kind == "f" else column
+
+    extra = {name: kept(name, column) for name, column in table.extra.items()}
     levels = {
         level.value: replace(
-            rows := table.level(level), latency_s=_rounded(rows.latency_s), supervisor_s=_rounded(rows.supervisor_s)
+            rows := table.level(level), latency_s=_float32(_rounded(rows.latency_s)), supervisor_s=_float32(_rounded(rows.supervisor_s)),
+            cost=_float32(rows.cost),
         )
         for level in LevelName
     }
     return replace(table, extra=extra, **levels)  # type: ignore[arg-type]
+
+
+def _float32(column: AnyArray) -> FloatArray:
+    numbers: FloatArray = column.astype(np.float32).astype(np.float64)
+    return numbers
 
 
 def _rounded(column: AnyArray) -> FloatArray:
