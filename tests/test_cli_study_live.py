@@ -1,9 +1,9 @@
 """`bisupervised study --live` and `--replay`, on a study in miniature; analysis and report have their own tests."""
 
 import json
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from bisupervised.cli import main
@@ -37,10 +37,11 @@ def studies(remote, monkeypatch, tmp_path):
         analysed.append((table, name, paper_names, objective, cluster, cross_fitted, prices, notes))
         return SimpleNamespace(name=name, to_dict=lambda: {"study": name, "rows": len(table)})
 
-    report = ModuleType("bisupervised.studies.live.live_report")
-    report.lines = lambda results: [f"results of {one.name}" for one in results]
-    report.write_live_report = lambda results, path, *, sources: path.write_text(f"<p>{len(results)} {list(sources)}")
-    monkeypatch.setitem(sys.modules, report.__name__, report)
+    report = SimpleNamespace(
+        lines=lambda results: [f"results of {one.name}" for one in results],
+        write_live_report=lambda results, path, *, sources: path.write_text(f"<p>{len(results)} {list(sources)}"),
+    )
+    monkeypatch.setattr(running, "live_report", report)
     monkeypatch.setattr(running, "analyse", analyse)
     monkeypatch.setattr(registry, "study_by_name", study_by_name)
     with remote.serving() as url:
@@ -144,7 +145,7 @@ def test_an_own_endpoint_on_this_machine_is_asked_and_kept_beside_the_study_s_ow
     _, own_run = studies.analysed
     ((name, price),) = own_run[6].items()
     assert name.startswith("mine, ")
-    assert price.cost_of([1e6], [0.0]).tolist() == [2.0]
+    assert price.cost_of(np.array([1e6]), np.array([0.0])).tolist() == [2.0]
     assert any("mine, in the place of the study's own" in note for note in own_run[7])
 
 

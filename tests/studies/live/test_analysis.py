@@ -1,4 +1,4 @@
-"""From a numbers-only table to results: chosen on one part, reported on the other, by hand and as the paper has it."""
+"""From a numbers-only table to results: chosen on one part, reported on the other."""
 
 from __future__ import annotations
 

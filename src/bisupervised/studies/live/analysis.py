@@ -16,6 +16,7 @@ from bisupervised.evaluation.deferral import deferral_of
 from bisupervised.evaluation.request_accuracy import request_accuracy_curve
 from bisupervised.evaluation.system import latency_of
 from bisupervised.records import BoolArray, FloatArray
+from bisupervised.report.numerals import percent
 from bisupervised.studies.live.certified import certified_risk
 from bisupervised.studies.live.claims import GOAL, MARGIN, SAVING, Claim, Verdict, above, mean_estimate, not_known
 from bisupervised.studies.live.latency import latency_figures, saved_seconds
@@ -249,13 +250,13 @@ def _claims(parts: Parts, first: _Run, second: _Run, prices: PriceTable | None) 
 
     less = "less money, local compute included"
     money_1 = money(first, less)
-    saved = above(f"at least {SAVING:.0%} fewer remote requests", saved_requests(first), SAVING, clusters)
+    saved = above(f"at least {percent(SAVING)} fewer remote requests", saved_requests(first), SAVING, clusters)
     reached = "reached" if saved.estimate.value >= GOAL else "missed"
     cheaper = money(second, "at lower cost") or above("with fewer requests", saved_requests(second), 0.0, clusters)
     claims = [
         Claim(
             "requests",
-            f"At least {SAVING:.0%} fewer remote requests and less money, at a system accuracy at most "
+            f"At least {percent(SAVING)} fewer remote requests and less money, at a system accuracy at most "
             f"{100 * MARGIN:g} point below remote-only",
             [
                 saved,
@@ -267,7 +268,7 @@ def _claims(parts: Parts, first: _Run, second: _Run, prices: PriceTable | None) 
                     clusters,
                 ),
             ],
-            f"our goal of {GOAL:.0%} fewer is {reached} (a point estimate)",
+            f"our goal of {percent(GOAL)} fewer is {reached} (a point estimate)",
         ),
         Claim(
             "accuracy",

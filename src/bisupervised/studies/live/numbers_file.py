@@ -163,7 +163,9 @@ def rounded(table: Table) -> Table:
     extra = {name: kept(name, column) for name, column in table.extra.items()}
     levels = {
         level.value: replace(
-            rows := table.level(level), latency_s=_float32(_rounded(rows.latency_s)), supervisor_s=_float32(_rounded(rows.supervisor_s)),
+            rows := table.level(level),
+            latency_s=_float32(_rounded(rows.latency_s)),
+            supervisor_s=_float32(_rounded(rows.supervisor_s)),
             cost=_float32(rows.cost),
         )
         for level in LevelName

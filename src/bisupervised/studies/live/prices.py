@@ -71,47 +71,33 @@ class Prices:
                 f"bisupervised/studies/live/prices.toml"
             ) from error
 
-    def at(self, model: ModelPrice) -> ListPrice:
-        """What answers cost where the remote ones are this model's."""
-        return ListPrice(model, self.usd_per_processor_hour)
+    def cost_of(self, prompt_tokens: FloatArray, completion_tokens: FloatArray) -> FloatArray:
+        """(n,) what requests of so many tokens cost at the large model's prices; NaN where tokens are not known."""
+        return self.large.cost(prompt_tokens, completion_tokens)
 
-    def with_tokens(self, table: Table, study: str) -> Table:
-        """The table with the tokens that a language model would be paid for, where the remote model counted none.
+    def local_cost(self, cpu_s: FloatArray) -> FloatArray:
+        """(n,) what so many processor seconds cost."""
+        return cpu_s / 3600.0 * self.usd_per_processor_hour
 
-        Of a text, those that the encoder's tokenizer counted, and of a photograph those of the price table; the words
-        around them and those of the answer are the price table's too. NaN stays where neither is known.
+    def with_tokens(self, table: Table, name: str) -> Table:
+        """The table with the tokens that a commercial model would be sent, where the remote model counts none.
+
+        Of a text classifier: those of the text by its own tokenizer, the instruction and the answer; of a photograph,
+        those of the price table.
         """
-        given = table.extra.get("remote_prompt_tokens")
-        if given is not None and not np.isnan(_floats(given)).all():
+        counted = table.extra.get("remote_prompt_tokens")
+        if counted is not None and not np.isnan(_floats(counted)).all():
             return table
         n = len(table)
         text = table.extra.get("remote_text_tokens")
-        tokens = np.full(n, self.image_tokens if study == "imagenet" else np.nan) if text is None else _floats(text)
-        counted = {
+        tokens = np.full(n, np.nan) if text is None else _floats(text)
+        if name.startswith("imagenet"):
+            tokens = np.full(n, self.image_tokens)
+        sent = {
             "remote_prompt_tokens": tokens + self.classification_tokens,
-            "remote_completion_tokens": np.where(np.isnan(tokens), np.nan, self.answer_tokens),
+            "remote_completion_tokens": np.full(n, self.answer_tokens),
         }
-        return replace(table, extra={**table.extra, **counted})
-
-
-@dataclass(frozen=True, slots=True)
-class ListPrice:
-    """The price of one model's tokens and of a processor's time."""
-
-    model: ModelPrice
-    usd_per_processor_hour: float
-
-    def cost_of(self, prompt_tokens: Any, completion_tokens: Any) -> FloatArray:
-        """(n,) the price of requests of so many tokens; NaN where they are not known.
-
-        >>> ListPrice(ModelPrice("m", 2.0, 8.0), 0.05).cost_of([1000.0, np.nan], [100.0, 1.0])
-        array([0.0028,    nan])
-        """
-        return self.model.cost(_floats(prompt_tokens), _floats(completion_tokens))
-
-    def local_cost(self, cpu_s: Any) -> FloatArray:
-        """(n,) the price of so many processor seconds; NaN where they are not known."""
-        return _floats(cpu_s) / 3600.0 * self.usd_per_processor_hour
+        return replace(table, extra={**table.extra, **sent})
 
 
 def _floats(column: Any) -> FloatArray:

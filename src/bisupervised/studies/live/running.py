@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bisupervised.errors import InputError
 from bisupervised.records import LevelName
+from bisupervised.studies.live import live_report
 from bisupervised.studies.live.analysis import analyse
 from bisupervised.studies.live.numbers_file import About, Numbers, rounded
 from bisupervised.studies.live.own_remote import OwnModels
@@ -133,7 +132,7 @@ def analysed(numbers: Numbers, prices: Prices, own: OwnModels | None = None) -> 
         about.cluster,
         about.cross_fitted,
         {
-            f"{one.model}, {prices.date}": prices.at(one)
+            f"{one.model}, {prices.date}": replace(prices, large=one)
             for one in ((prices.large, prices.small) if price is None else (price,))
         },
         about.notes,
@@ -143,8 +142,7 @@ def analysed(numbers: Numbers, prices: Prices, own: OwnModels | None = None) -> 
 
 def results_lines(results: Sequence[StudyResults]) -> list[str]:
     """The results as text."""
-    lines: list[str] = _live_report().lines(results)
-    return lines
+    return live_report.lines(results)
 
 
 def write_report(results: Sequence[StudyResults], path: Path, abouts: Sequence[About]) -> None:
@@ -153,13 +151,4 @@ def write_report(results: Sequence[StudyResults], path: Path, abouts: Sequence[A
         about.name: [Source(what, Path(), origin, licence, get) for what, origin, licence, get in about.sources]
         for about in abouts
     }
-    _live_report().write_live_report(results, path, sources=sources)
-
-
-def _live_report() -> Any:
-    try:
-        return importlib.import_module("bisupervised.studies.live.live_report")
-    except ModuleNotFoundError as error:
-        if error.name != "bisupervised.studies.live.live_report":
-            raise
-        raise InputError("this version of bisupervised has no report of live studies") from error
+    live_report.write_live_report(results, path, sources=sources)
