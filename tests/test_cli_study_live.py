@@ -1,14 +1,14 @@
 """`bisupervised study --live` and `--replay`, on a study in miniature; analysis and report have their own tests."""
 
 import json
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from bisupervised.cli import main
 from bisupervised.errors import MissingExtra
-from bisupervised.studies.live import registry
+from bisupervised.studies.live import registry, running
 from bisupervised.studies.live.study import Source, SourceMissing
 from studies.live.fake_study import Remote, fake_study
 
@@ -32,16 +32,17 @@ def studies(remote, monkeypatch, tmp_path):
             raise SourceMissing("the issues are not there; get them at example.com")
         raise MissingExtra("onnxruntime", "onnx")
 
-    def analyse(table, name, paper_names, objective, cluster, cross_fitted, prices, notes):
+    def analyse(table, name, paper_names, objective, cluster, cross_fitted, prices, notes, *, title):
+        assert title == "Signs"
         analysed.append((table, name, paper_names, objective, cluster, cross_fitted, prices, notes))
         return SimpleNamespace(name=name, to_dict=lambda: {"study": name, "rows": len(table)})
 
-    analysis, report = (ModuleType(f"bisupervised.studies.live.{name}") for name in ("analysis", "live_report"))
-    analysis.analyse = analyse
-    report.lines = lambda results: [f"results of {one.name}" for one in results]
-    report.write_live_report = lambda results, path: path.write_text(f"<p>{len(results)}")
-    for module in (analysis, report):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+    report = SimpleNamespace(
+        lines=lambda results: [f"results of {one.name}" for one in results],
+        write_live_report=lambda results, path, *, sources: path.write_text(f"<p>{len(results)} {list(sources)}"),
+    )
+    monkeypatch.setattr(running, "live_report", report)
+    monkeypatch.setattr(running, "analyse", analyse)
     monkeypatch.setattr(registry, "study_by_name", study_by_name)
     with remote.serving() as url:
         known["url"] = url
@@ -58,7 +59,7 @@ def test_a_live_study_is_recorded_reported_and_replayed_with_the_same_numbers(st
     printed = capsys.readouterr()
     assert "results of imdb" in printed.out
     assert "imdb, remote model: 25 of 25" in printed.err
-    assert report.read_text() == "<p>1"
+    assert report.read_text() == "<p>1 ['imdb']"
     assert sum(remote.asked.values()) == 25
     assert main(["study", "imdb", "--replay", str(numbers), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"studies": [{"study": "imdb", "rows": 25}], "skipped": {}}
@@ -142,8 +143,9 @@ def test_an_own_endpoint_on_this_machine_is_asked_and_kept_beside_the_study_s_ow
     folders = {path.name for path in (tmp_path / "out" / "imdb").iterdir()}
     assert folders == {"local", "remote", "remote-mine"}
     _, own_run = studies.analysed
-    assert own_run[6].large.model == "mine"
-    assert own_run[6].large.prompt_per_million == 2.0
+    ((name, price),) = own_run[6].items()
+    assert name.startswith("mine, ")
+    assert price.cost_of(np.array([1e6]), np.array([0.0])).tolist() == [2.0]
     assert any("mine, in the place of the study's own" in note for note in own_run[7])
 
 

@@ -100,7 +100,12 @@ def run_replay(args: argparse.Namespace) -> int:
     refuse_live_options(args, _LIVE_ONLY)
     folder = Path(args.replay) if args.replay else None
     prices = Prices.load(args.prices)
-    return _each(args, lambda name: analysed(numbers_by_name(name, folder), prices))
+
+    def replayed(name: str) -> tuple[Any, Any]:
+        numbers = numbers_by_name(name, folder)
+        return numbers.about, analysed(numbers, prices)
+
+    return _each(args, replayed)
 
 
 def _data(given: Path | None) -> Path:
@@ -113,15 +118,17 @@ def _data(given: Path | None) -> Path:
     return folder
 
 
-def _each(args: argparse.Namespace, results_of: Callable[[str], Any]) -> int:
+def _each(args: argparse.Namespace, results_of: Callable[[str], tuple[Any, Any]]) -> int:
     """Every study that was asked for; of `all`, those that can be run."""
     from bisupervised.studies.live.registry import STUDIES
     from bisupervised.studies.live.running import results_lines, write_report
 
-    results, skipped = [], {}
+    abouts, results, skipped = [], [], {}
     for name in STUDIES if args.study == "all" else [args.study]:
         try:
-            results.append(results_of(name))
+            about, found = results_of(name)
+            abouts.append(about)
+            results.append(found)
         except BiSupervisedError as error:
             if args.study != "all":
                 raise
@@ -130,7 +137,7 @@ def _each(args: argparse.Namespace, results_of: Callable[[str], Any]) -> int:
     if not results:
         raise InputError("none of the studies could be run; above it says why, and what to do")
     if args.report is not None:
-        write_report(results, args.report)
+        write_report(results, args.report, abouts)
     if args.json:
         print_json({"studies": [one.to_dict() for one in results], "skipped": skipped})
     else:
@@ -140,7 +147,7 @@ def _each(args: argparse.Namespace, results_of: Callable[[str], Any]) -> int:
     return 1 if skipped else 0
 
 
-def _live(args: argparse.Namespace, run: Any, name: str, data: Path, models: Path) -> Any:
+def _live(args: argparse.Namespace, run: Any, name: str, data: Path, models: Path) -> tuple[Any, Any]:
     from bisupervised.report.text import progress_bar
     from bisupervised.studies.live.numbers_file import write_numbers_file
     from bisupervised.studies.live.own_remote import estimate, with_own_models
@@ -160,7 +167,7 @@ def _live(args: argparse.Namespace, run: Any, name: str, data: Path, models: Pat
         path = args.numbers / f"{name}.parquet"
         write_numbers_file(numbers, path)
         _say(f"written: {path}")
-    return analysed(numbers, run.prices, run.own)
+    return numbers.about, analysed(numbers, run.prices, run.own)
 
 
 def _say(*lines: str) -> None:

@@ -174,6 +174,18 @@ def test_the_answers_of_another_model_are_refused_unless_they_are_forgotten_or_k
     assert sum(remote.asked.values()) == 47
 
 
+def test_two_processes_do_not_pay_for_the_same_answers(url, remote, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    folder = tmp_path / "imdb" / "remote"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process records into"):
+            record(url, tmp_path, 5)
+    assert not remote.asked
+    assert len(record(url, tmp_path, 5)) == 5
+
+
 def test_a_file_that_is_no_part_is_refused(url, tmp_path):
     folder = tmp_path / "imdb" / "local"
     folder.mkdir(parents=True)

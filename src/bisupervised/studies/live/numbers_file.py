@@ -43,6 +43,8 @@ class About:
     cluster: str | None = None  #: the column whose equal values are not independent
     cross_fitted: bool = False
     notes: tuple[str, ...] = ()
+    #: (what, origin, licence, how to get it) of every file that the study needs
+    sources: tuple[tuple[str, str, str, str], ...] = ()
 
     @classmethod
     def of(cls, study: LiveStudy, notes: Sequence[str] = ()) -> About:
@@ -55,6 +57,7 @@ class About:
             study.cluster,
             study.cross_fitted,
             (*study.notes, *notes),
+            tuple((one.what, one.origin, one.licence, one.get) for one in study.sources),
         )
 
 
@@ -114,6 +117,7 @@ def read_numbers_file(path: Path) -> Numbers:
             raise TableError(f"{path} is of the format {head['format']}, and this version reads {_FORMAT}")
         about = dict(head["about"])
         about |= {key: tuple(about[key]) for key in ("paper_names", "notes")}
+        about["sources"] = tuple(tuple(one) for one in about["sources"])
         columns: dict[str, AnyArray] = {
             name: read.column(name).to_numpy(zero_copy_only=False) for name in read.column_names
         }
@@ -150,18 +154,28 @@ def _values(codes: AnyArray, distinct: int, knots: FloatArray) -> FloatArray:
 
 
 def rounded(table: Table) -> Table:
-    """The table with seconds and tokens to four significant digits: what is kept of them."""
-    extra = {
-        name: _rounded(column) if name.endswith(("_cpu_s", "_tokens")) else column
-        for name, column in table.extra.items()
-    }
+    """The table as a file keeps it: seconds and tokens to four significant digits, numbers in 32-bit floats."""
+
+    def kept(name: str, column: AnyArray) -> AnyArray:
+        column = _rounded(column) if name.endswith(("_cpu_s", "_tokens")) else column
+        return _float32(column) if column.dtype.kind == "f" else column
+
+    extra = {name: kept(name, column) for name, column in table.extra.items()}
     levels = {
         level.value: replace(
-            rows := table.level(level), latency_s=_rounded(rows.latency_s), supervisor_s=_rounded(rows.supervisor_s)
+            rows := table.level(level),
+            latency_s=_float32(_rounded(rows.latency_s)),
+            supervisor_s=_float32(_rounded(rows.supervisor_s)),
+            cost=_float32(rows.cost),
         )
         for level in LevelName
     }
     return replace(table, extra=extra, **levels)  # type: ignore[arg-type]
+
+
+def _float32(column: AnyArray) -> FloatArray:
+    numbers: FloatArray = column.astype(np.float32).astype(np.float64)
+    return numbers
 
 
 def _rounded(column: AnyArray) -> FloatArray:

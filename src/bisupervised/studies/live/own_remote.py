@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from bisupervised.errors import ConfigError, InputError
 from bisupervised.models.open_inference import OpenInferenceModel
 from bisupervised.models.openai import OpenAIModel
@@ -121,8 +123,8 @@ def with_own_models(study: LiveStudy, own: OwnModels, prices: Prices) -> LiveStu
 
 
 def _without(study: LiveStudy, level: LevelName) -> dict[str, Any]:
-    """What is known of inputs that are too long for the other level: that of another model is not known."""
-    return {name: cut for name, cut in study.truncated.items() if name != level}
+    """Which inputs are too long for each level; of the one that has another model now that is not known."""
+    return {**study.truncated, level.value: np.full(len(study.ids), np.nan)}
 
 
 def _running(make: Callable[[], Model]) -> Callable[[], AbstractContextManager[RunningModel]]:

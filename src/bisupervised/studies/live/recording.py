@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -83,10 +83,11 @@ def record_study(
         store = _Store(folder / study.name / kept_as.get(level, level.value), study.name)
         if fresh:
             store.forget()
-        rows = left_to_ask(study, folder, level, retry_failed=retry_failed, kept_as=kept_as)
-        if len(rows):
-            with progress(level.value, len(rows)) as on_done, made() as running:
-                _record_level(study, running, store, rows, on_done)
+        if len(left_to_ask(study, folder, level, retry_failed=retry_failed, kept_as=kept_as)):
+            with _alone_in(store.folder):
+                rows = left_to_ask(study, folder, level, retry_failed=retry_failed, kept_as=kept_as)
+                with progress(level.value, len(rows)) as on_done, made() as running:
+                    _record_level(study, running, store, rows, on_done)
         levels[level] = store.columns(study.ids)
     return _table(study, levels)
 
@@ -104,6 +105,28 @@ def left_to_ask(
     store = _Store(folder / study.name / kept_as.get(level, level.value), study.name)
     known = set() if fresh else store.known(retry_failed=retry_failed)
     return np.array([row for row, id_ in enumerate(study.ids) if id_ not in known], dtype=np.int64)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other process records into the folder meanwhile, and asks, and pays for, the same. Raises `InputError`.
+
+    The lock ends with the process, however that ends. Where the system has no such locks there is none.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another process records into {folder}: wait for its end, or name another --out"
+            ) from error
+        yield
 
 
 # ---------------------------------------------------------------- asking

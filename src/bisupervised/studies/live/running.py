@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from bisupervised.errors import InputError
 from bisupervised.records import LevelName
+from bisupervised.studies.live import live_report
+from bisupervised.studies.live.analysis import analyse
 from bisupervised.studies.live.numbers_file import About, Numbers, rounded
 from bisupervised.studies.live.own_remote import OwnModels
 from bisupervised.studies.live.prices import Prices
 from bisupervised.studies.live.recording import left_to_ask, record_study
-from bisupervised.studies.live.scoring import scored
+from bisupervised.studies.live.results import StudyResults
+from bisupervised.studies.live.scoring import quantifiers_in, scored
 from bisupervised.studies.live.sources import all_found, found
-from bisupervised.studies.live.study import LiveStudy, SourceChanged, SourceMissing
+from bisupervised.studies.live.study import LiveStudy, Source, SourceChanged, SourceMissing
 from bisupervised.table import Table
 
 #: `progress(total, what)` gives a context in which `on_done(k)` is told of k more.
@@ -76,8 +77,10 @@ def recorded_numbers(study: LiveStudy, run: Run, progress: Progress) -> Numbers:
         retry_failed=run.retry_failed,
         kept_as=run.own.kept_as,
     )
+    with progress(quantifiers_in(table), f"{study.name}, supervisors") as on_done:
+        numbers = scored(table, study, on_done=on_done)
     notes = [*_failures(table), *_replaced(run.own)]
-    return Numbers(About.of(study, notes), rounded(errors_by_kind(scored(table, study))))
+    return Numbers(About.of(study, notes), rounded(errors_by_kind(numbers)))
 
 
 def _failures(table: Table) -> list[str]:
@@ -115,38 +118,37 @@ def errors_by_kind(table: Table) -> Table:
     return replace(table, **levels)
 
 
-def analysed(numbers: Numbers, run_prices: Prices, own: OwnModels | None = None) -> Any:
-    """The `StudyResults` of a study's numbers."""
-    analysis = _later("analysis")
-    price = None if own is None else own.price(run_prices)
-    about = numbers.about
-    return analysis.analyse(
-        run_prices.with_tokens(numbers.table, about.name),
+def analysed(numbers: Numbers, prices: Prices, own: OwnModels | None = None) -> StudyResults:
+    """The results of a study's numbers.
+
+    Money is claimed at the price of the list's large model, or of the user's own where that is known.
+    """
+    about, price = numbers.about, None if own is None else own.price(prices)
+    return analyse(
+        prices.with_tokens(numbers.table, about.name),
         about.name,
         about.paper_names,
         about.objective,
         about.cluster,
         about.cross_fitted,
-        run_prices if price is None else replace(run_prices, large=price),
+        {
+            f"{one.model}, {prices.date}": replace(prices, large=one)
+            for one in ((prices.large, prices.small) if price is None else (price,))
+        },
         about.notes,
+        title=about.title,
     )
 
 
-def results_lines(results: Sequence[Any]) -> list[str]:
+def results_lines(results: Sequence[StudyResults]) -> list[str]:
     """The results as text."""
-    lines: list[str] = _later("live_report").lines(results)
-    return lines
+    return live_report.lines(results)
 
 
-def write_report(results: Sequence[Any], path: Path) -> None:
+def write_report(results: Sequence[StudyResults], path: Path, abouts: Sequence[About]) -> None:
     """The results as one HTML file."""
-    _later("live_report").write_live_report(results, path)
-
-
-def _later(name: str) -> Any:
-    try:
-        return importlib.import_module(f"bisupervised.studies.live.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"bisupervised.studies.live.{name}":
-            raise
-        raise InputError(f"this version of bisupervised has no {name} of live studies") from error
+    sources = {
+        about.name: [Source(what, Path(), origin, licence, get) for what, origin, licence, get in about.sources]
+        for about in abouts
+    }
+    live_report.write_live_report(results, path, sources=sources)

@@ -63,13 +63,21 @@ def _constant(column: AnyArray) -> bool:
     return len(finite) == 0 or bool((finite == finite[0]).all())
 
 
+def quantifiers_in(table: Table) -> int:
+    """How many quantifiers `scored` will read, over both levels."""
+    return sum(len(_candidates(table, level)) for level in LevelName)
+
+
+def _candidates(table: Table, level: LevelName) -> list[Candidate]:
+    found = candidates_of(table.level(level), table.labels)
+    return [one for one in found if one.source is not Source.RECORDED and one.name != _OWN]
+
+
 def _level_scores(
     table: Table, level: LevelName, parts: AnyArray, folds: IntArray, on_done: Callable[[int], None]
 ) -> dict[str, FloatArray]:
     found: dict[str, FloatArray] = {}
-    for candidate in candidates_of(table.level(level), table.labels):
-        if candidate.source is Source.RECORDED or candidate.name == _OWN:
-            continue
+    for candidate in _candidates(table, level):
         try:
             with np.errstate(all="ignore"):
                 scores = _scores(candidate, parts, folds)
@@ -107,8 +115,9 @@ def _scores(candidate: Candidate, parts: AnyArray, folds: IntArray) -> FloatArra
         return np.split(found, np.cumsum([len(one) for one in of])[:-1])
 
     def add(rows: IntArray, places: FloatArray) -> None:
-        scores[rows] += places
-        fits[rows] += 1.0
+        known = ~np.isnan(places)  # where a fit has seen the predicted class, say
+        scores[rows] += np.where(known, places, 0.0)
+        fits[rows] += known
 
     if parts.dtype.kind == "i":
         for one, other in combinations(range(FOLDS), 2):
@@ -123,7 +132,8 @@ def _scores(candidate: Candidate, parts: AnyArray, folds: IntArray) -> FloatArra
             of_held, of_reporting = fitted_scores(choosing & (folds != fold), held, reporting)
             add(held, placed(of_held, of_held))
             add(reporting, placed(of_reporting, of_held))
-    return scores / fits
+    means: FloatArray = np.divide(scores, fits, out=np.full(n, np.nan), where=fits > 0.0)
+    return means
 
 
 def placed(scores: FloatArray, among: FloatArray) -> FloatArray:
