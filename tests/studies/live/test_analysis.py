@@ -17,8 +17,8 @@ from bisupervised.studies.live.certified import certified_risk, risk_limit
 from bisupervised.studies.live.claims import MARGIN, Outcome, Z, mean_error
 from bisupervised.studies.live.latency import STATED, latency_figures
 from bisupervised.studies.live.money import costs_of, money_of
+from bisupervised.studies.live.operating_points import BY_BOUND, BY_ESTIMATE, fewest_requests, most_accurate, path_of
 from bisupervised.studies.live.operating_points import Path as Points
-from bisupervised.studies.live.operating_points import fewest_requests, most_accurate, path_of
 from bisupervised.studies.live.prices import Prices
 from bisupervised.studies.live.published import by_study, published_rows
 from bisupervised.studies.live.results import StudyResults
@@ -100,17 +100,18 @@ def points(rates: list[float], differences: list[float], error: float = 0.004) -
 
 
 def test_the_rules_for_the_fewest_requests() -> None:
-    rates = [0.0, 0.3, 0.6, 0.8, 1.0]
-    assert fewest_requests(points(rates, [-0.1, -0.003, 0.001, 0.0, 0.0])).request_rate == 0.6  # with room
+    rates = [0.0, 0.3, 0.6, 0.8, 1.0]  # the bound needs -.01 + 1.645 * .004 = -.0034
     bound = fewest_requests(points(rates, [-0.1, -0.009, -0.002, 0.002, 0.0]))
-    assert (bound.request_rate, bound.rule) == (0.6, "not inferior by its lower bound")
+    assert (bound.request_rate, bound.rule) == (0.6, BY_BOUND)
+    assert fewest_requests(points(rates, [-0.1, -0.002, -0.009, 0.002, 0.0])).request_rate == 0.8  # and stays there
+    assert fewest_requests(points(rates, [0.0] * 5)).request_rate == 0.0
     estimate = fewest_requests(points(rates, [-0.1, -0.01, -0.005, -0.004, -0.004]))
-    assert (estimate.request_rate, estimate.rule) == (0.6, "not inferior by its estimate")
+    assert (estimate.request_rate, estimate.rule) == (0.6, BY_ESTIMATE)
     assert fewest_requests(points(rates, [-0.1] * 5)).request_rate == 1.0
 
 
 def test_the_most_accurate_point_has_fewer_requests_than_all() -> None:
-    assert most_accurate(points([0.0, 0.5, 0.7, 0.9, 1.0], [-0.1, 0.01, 0.0199, 0.02, 0.05])).request_rate == 0.7
+    assert most_accurate(points([0.0, 0.5, 0.7, 0.9, 1.0], [-0.1, 0.01, 0.02, 0.02, 0.05])).request_rate == 0.7
 
 
 def test_what_is_chosen_knows_nothing_of_the_reporting_rows() -> None:

@@ -33,7 +33,15 @@ from bisupervised.studies.live.claims import (
 )
 from bisupervised.studies.live.latency import latency_figures, saved_seconds
 from bisupervised.studies.live.money import PriceTable, all_money, costs_of, saved_money
-from bisupervised.studies.live.operating_points import ChosenPoint, Path, fewest_requests, most_accurate, path_of
+from bisupervised.studies.live.operating_points import (
+    BY_BOUND,
+    BY_ESTIMATE,
+    ChosenPoint,
+    Path,
+    fewest_requests,
+    most_accurate,
+    path_of,
+)
 from bisupervised.studies.live.prices import Prices
 from bisupervised.studies.live.published import published_rows
 from bisupervised.studies.live.results import DrawnCurve, PaperFigures, StudyResults, SystemRun
@@ -139,11 +147,7 @@ def _count(table: Table, name: str) -> int | None:
 # ---------------------------------------------------------------- the systems at their points
 
 _PURPOSES = ("fewest_requests", "most_accurate")
-_RULES = (
-    "not inferior with room for another sample",
-    "not inferior by its lower bound",
-    "not inferior by its estimate",
-)
+_RULES = (BY_BOUND, BY_ESTIMATE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,13 +1,12 @@
 """Where a system is run: a threshold of the 1st level, chosen on calibration rows by rules fixed beforehand.
 
 Every attainable threshold is a point; its system accuracy is compared with remote-only's, row by row, and all points
-together take one sort. The rules were fixed on the paper's recorded rows, before any live row was seen.
+together take one sort. The rules are those of docs/decisions/0013-live-studies.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -16,12 +15,10 @@ from bisupervised.evaluation.deferral_order import DeferralOrder
 from bisupervised.records import FloatArray, IntArray
 from bisupervised.studies.live.claims import MARGIN, Z
 
-#: With this chance a report part as large as the calibration part shows what the calibration part estimates.
-POWER: Final = 0.8
-_SAFE: Final = Z + NormalDist().inv_cdf(POWER)
-#: Beyond so many requests nothing that claim 1 asks for is saved, and safety is not bought with them.
-_MOST: Final = 0.65
-_FLAT: Final = 0.25  #: standard errors
+#: The rules of claim 1, the surer one first.
+BY_BOUND: Final = "not inferior by its lower bound, with these requests or more"
+BY_ESTIMATE: Final = "not inferior by its estimate"
+NONE_IS: Final = "no point is, by these rows: the most requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,31 +99,25 @@ def _between(
 def fewest_requests(path: Path) -> ChosenPoint:
     """The operating point of claim 1: the fewest requests at which the system is inferior by no more than the margin.
 
-    In this order, the first that there is: (1) at most 65 % requests, and the difference above -margin by as many
-    standard errors as let another such part show it four times of five; (2) the one-sided 95 % lower bound above
-    -margin; (3) the difference at least -margin and half a standard error more; (4) the most requests there are.
+    That is the fewest from which on the one-sided 95 % lower bound of the difference stays above -margin (a test of
+    one point after the other, from all requests down, which needs no correction for their number). Without one: the
+    fewest at which the difference is at least -margin and half a standard error more; else the most requests.
     """
     distance = path.differences + MARGIN
-    safe = (distance > _SAFE * path.errors) & (path.request_rates <= _MOST)
-    rules = (
-        (safe, "not inferior with room for another sample"),
-        (distance > Z * path.errors, "not inferior by its lower bound"),
-        (distance >= 0.5 * path.errors, "not inferior by its estimate"),
-    )
-    for enough, rule in rules:
-        if enough.any():
-            return path.chosen(int(np.argmax(enough)), rule)
-    return path.chosen(len(path.request_rates) - 1, "no point is, by these rows: the most requests")
+    fails = np.flatnonzero(distance <= Z * path.errors)
+    first = 0 if len(fails) == 0 else int(fails[-1]) + 1
+    if first < len(distance):
+        return path.chosen(first, BY_BOUND)
+    enough = distance >= 0.5 * path.errors
+    if enough.any():
+        return path.chosen(int(np.argmax(enough)), BY_ESTIMATE)
+    return path.chosen(len(distance) - 1, NONE_IS)
 
 
 def most_accurate(path: Path) -> ChosenPoint:
-    """The operating point of claim 2: the highest system accuracy with fewer requests than remote-only.
-
-    Of the points that lie within a quarter of a standard error of the highest, the one of the fewest requests: near
-    its top the curve is flat, and what its last bits add there is noise, and paid for.
-    """
+    """The operating point of claim 2: the highest system accuracy with fewer requests than remote-only; the fewest
+    requests among equals."""
     fewer = path.request_rates < 1.0
     accuracy = np.where(fewer, path.system_accuracy, -1.0) if fewer.any() else path.system_accuracy
-    best = int(np.argmax(accuracy))
-    near = accuracy >= accuracy[best] - _FLAT * path.errors[best]
-    return path.chosen(int(np.argmax(near)), "the highest system accuracy, or as good as")
+    best = int(np.argmax(accuracy > accuracy.max() - 1e-12))
+    return path.chosen(best, "the highest system accuracy")
