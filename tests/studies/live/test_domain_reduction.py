@@ -106,3 +106,23 @@ def test_mass_is_kept_and_knowing_more_classes_never_defers_more(seed, classes, 
     assert (deferred_of_more <= is_other(p, range(classes), fewer)).all()
     # All that a recorded prediction can tell is a part of it.
     assert (is_outside(p.argmax(axis=1), more) <= deferred_of_more).all()
+
+
+def test_a_tables_local_model_knows_the_frequent_classes_of_the_choosing_rows_alone():
+    from bisupervised.studies.live.domain_reduction import with_reduced_domain
+    from bisupervised.table import Table
+
+    part = np.array(["calibration"] * 3 + ["report"] * 3, dtype=object)
+    labels = ["a", "a", "b", "b", "b", "b"]  # b is the most frequent of all rows, a of those that choose
+    columns = {"id": list("123456"), "label": labels, "part": part, "remote_prediction": labels}
+    columns |= {
+        "local_prediction": ["a", "b", "b", "a", "b", "a"],
+        "local_confidence": [0.9] * 6,
+        "remote_confidence": [0.9] * 6,
+    }
+    reduced = with_reduced_domain(Table.from_columns(columns), 1).extra["local_domain_confidence"]
+    assert np.isnan(reduced).tolist() == [False, True, True, False, True, False]
+    folds = {**columns, "fold": [0, 0, 0, 1, 1, 1]}
+    del folds["part"]
+    crossed = with_reduced_domain(Table.from_columns(folds), 1).extra["local_domain_confidence"]
+    assert np.isnan(crossed).tolist() == [True, False, False, False, True, False]

@@ -12,12 +12,15 @@ the others it holds for `other`, whose probability is the sum of theirs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bisupervised.errors import InputError
 from bisupervised.records import AnyArray, BoolArray, FloatArray
+from bisupervised.studies.live.parts import CALIBRATION
+from bisupervised.table import Table
 
 OTHER = "other"
 
@@ -108,3 +111,25 @@ def max_softmax(probabilities: Any, classes: Sequence[Any] | AnyArray, kept: Any
     predictions = np.asarray(kept).astype(object)[likeliest]
     predictions[other] = OTHER
     return predictions, reduced_confidences(reduced[:, :-1].max(axis=1), other)
+
+
+def with_reduced_domain(table: Table, k: int = 100) -> Table:
+    """A numbers-only table with the column `local_domain_confidence`: the confidences of a local model that knows the
+    k most frequent classes, NaN where the class that it predicts is none of them.
+
+    The classes are those of the choosing rows: of the calibration part, or for each fold of the other folds.
+    """
+    if table.labels is None:
+        return table
+    labels, predictions = table.labels.astype(str), table.local.predictions.astype(str)
+    confidences = np.full(len(table), np.nan)
+    if "fold" in table.extra:
+        folds = np.asarray(table.extra["fold"]).astype(int)
+        splits = [(folds != one, folds == one) for one in np.unique(folds)]
+    else:
+        splits = [(np.asarray(table.extra["part"]).astype(str) == CALIBRATION, np.ones(len(table), dtype=np.bool_))]
+    for choosing, judged in splits:
+        kept = frequent_classes(labels[choosing], k)
+        other = is_outside(predictions[judged], kept)
+        confidences[judged] = reduced_confidences(table.local.confidences[judged], other)
+    return replace(table, extra={**table.extra, "local_domain_confidence": confidences})

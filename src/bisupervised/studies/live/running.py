@@ -13,6 +13,7 @@ import numpy as np
 from bisupervised.records import LevelName
 from bisupervised.studies.live import live_report
 from bisupervised.studies.live.analysis import analyse
+from bisupervised.studies.live.domain_reduction import with_reduced_domain
 from bisupervised.studies.live.numbers_file import About, Numbers, rounded
 from bisupervised.studies.live.own_remote import OwnModels
 from bisupervised.studies.live.prices import Prices
@@ -124,8 +125,11 @@ def analysed(numbers: Numbers, prices: Prices, own: OwnModels | None = None) -> 
     Money is claimed at the price of the list's large model, or of the user's own where that is known.
     """
     about, price = numbers.about, None if own is None else own.price(prices)
+    table = prices.with_tokens(numbers.table, about.name)
+    if about.name.startswith("imagenet"):  # the study of the paper's that has so many classes that few may do
+        table = with_reduced_domain(table)
     return analyse(
-        prices.with_tokens(numbers.table, about.name),
+        table,
         about.name,
         about.paper_names,
         about.objective,
