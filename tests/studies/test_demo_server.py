@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from bisupervised.errors import ModelUnreachable
-from bisupervised.studies import demo_remote
+from bisupervised.studies import serving
 from bisupervised.studies.demo_prompt import messages_of
 from bisupervised.studies.demo_remote import running_server
 from bisupervised.studies.demo_server import MODEL_NAME, token_logprobs
@@ -160,6 +160,6 @@ def test_a_server_that_does_not_start_says_why(trained, monkeypatch):
 
 
 def test_a_server_that_hangs_is_given_up(trained, monkeypatch):
-    monkeypatch.setattr(demo_remote, "START_S", 0.01)
+    monkeypatch.setattr(serving, "STARTS_WITHIN_S", 0.01)
     with pytest.raises(ModelUnreachable, match="did not start"), running_server(trained, delay_s=0.0):
         pass

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from bisupervised.errors import (
@@ -28,9 +25,7 @@ from bisupervised.studies.demo_models import WordPairModel
 from bisupervised.studies.demo_prompt import MAX_ANSWER_TOKENS, TOP_LOGPROBS, messages_of, read_label
 from bisupervised.studies.demo_server import HOST
 from bisupervised.studies.demo_settings import DemoSettings
-
-START_S = 60.0
-STOP_S = 5.0
+from bisupervised.studies.serving import server_process
 
 
 def openai_model(settings: DemoSettings, *, base_url: str, model: str) -> OpenAIModel:
@@ -65,49 +60,12 @@ def with_retries(model: OpenAIModel, settings: DemoSettings) -> Model:
 def running_server(model: WordPairModel, *, delay_s: float) -> Iterator[str]:
     """The base URL of a process that serves the model, which ends with this context, whatever ends it."""
     with tempfile.TemporaryDirectory(prefix="bisupervised-demo-") as folder:
-        path, errors = Path(folder, "remote-model.npz"), Path(folder, "stderr.txt")
+        path = Path(folder, "remote-model.npz")
         model.save(path)
-        command = [sys.executable, "-m", "bisupervised.studies.demo_server"]
-        command += ["--model", str(path), "--port", "0", "--delay", repr(delay_s)]
-        with errors.open("wb") as stderr:
-            # A session of its own: Ctrl-C is this process's to handle, which then ends the server.
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
-            )
-        try:
-            port = _port(process, errors)
+        arguments = ["--model", str(path), "--port", "0", "--delay", repr(delay_s)]
+        with server_process("bisupervised.studies.demo_server", arguments, "the demo's remote model") as server:
             path.unlink()  # it is loaded, and should not stay behind if this process is killed
-            yield f"http://{HOST}:{port}/v1"
-        finally:
-            _stop(process)
-
-
-def _port(process: subprocess.Popen[bytes], errors: Path) -> int:
-    """What the server prints when it is ready. Raises `ModelUnreachable` when it never is."""
-    limit = threading.Timer(START_S, process.kill)
-    limit.start()
-    try:
-        line = process.stdout.readline() if process.stdout is not None else b""
-    finally:
-        limit.cancel()
-    if not line.strip().isdigit():
-        last = errors.read_text(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
-        raise ModelUnreachable(f"the demo's server did not start: {last[0]}")
-    return int(line)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin is not None:
-        with suppress(BrokenPipeError):
-            process.stdin.close()  # the end of its input is what it waits for
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    finally:
-        if process.stdout is not None:
-            process.stdout.close()
+            yield f"http://{HOST}:{server.line}/v1"
 
 
 # ---------------------------------------------------------------- one request before many

@@ -23,7 +23,7 @@ from bisupervised.errors import MissingExtra, ModelError, ReplyUnreadable
 from bisupervised.models.openai_reply import read_answer
 from bisupervised.models.outputs import as_column, check_batch, empty_output
 from bisupervised.records import Evidence, Failure, ModelOutput
-from bisupervised.studies.live.serving import RunningServer, server_process
+from bisupervised.studies.serving import RunningServer, server_process
 
 CONTEXT = 4096  #: tokens of prompt and answer
 THREADS = 2

@@ -35,9 +35,9 @@ from bisupervised.models.open_inference_wire import (
 from bisupervised.models.port import Model
 from bisupervised.records import AnyArray, ModelOutput
 from bisupervised.studies.live.photographs import efficientnet_lite, mobilenet
-from bisupervised.studies.live.serving import server_process
 from bisupervised.studies.live.study import RunningModel
 from bisupervised.studies.live.text_encoder import text_encoder
+from bisupervised.studies.serving import server_process
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bisupervised.errors import ModelUnreachable
-from bisupervised.studies.live import serving
-from bisupervised.studies.live.serving import process_cpu_s, server_process
+from bisupervised.studies import serving
+from bisupervised.studies.serving import process_cpu_s, server_process
 
 WAITS = "import sys\nprint('ready', *sys.argv[1:], flush=True)\nsys.stdin.buffer.read()\n"
 
@@ -75,7 +75,7 @@ def test_a_server_that_does_not_listen_is_ended_all_the_same(module, monkeypatch
 
 def test_a_server_ends_when_whoever_started_it_is_killed(module):
     parent = (
-        "import sys, time\nfrom bisupervised.studies.live.serving import server_process\n"
+        "import sys, time\nfrom bisupervised.studies.serving import server_process\n"
         f"with server_process({module(WAITS)!r}, [], 'm') as server:\n"
         "    print(server.pid, flush=True)\n    time.sleep(600)\n"
     )
